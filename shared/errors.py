@@ -1,0 +1,65 @@
+"""Everything a chunk, a job or a request can fail with.
+
+    PixCrawlerError
+    ├── TransientError        trouble that may pass and is nobody's fault: no attempt is burned
+    │   ├── StoreUnavailable  the object store is away, slow or throttling
+    │   ├── WorkAreaFull      no bytes or inodes left on the work volume
+    │   └── DatabaseUnavailable
+    ├── ChunkError            this chunk went wrong: an attempt is burned, then it fails
+    ├── PermanentError        no retry can mend it
+    │   ├── StoreRefused      credentials, permission, missing container
+    │   └── BadSource         the list cannot be read
+    ├── WorkAreaGone          what an earlier stage left is not there: the chunk starts again
+    └── ClaimLost             somebody else owns the chunk now: stop quietly
+
+An image that cannot be had is none of these: it is a row with a `Reason`. `code` is stable and part of the
+API; the text is for people and never names an address, a query string or a secret.
+"""
+
+from typing import ClassVar
+
+
+class PixCrawlerError(Exception):
+    """The root. `code` is what programs read; `str(error)` is what people read."""
+
+    code: ClassVar[str] = "internal"
+
+
+class TransientError(PixCrawlerError):
+    code = "transient"
+
+
+class StoreUnavailable(TransientError):
+    code = "store_unavailable"
+
+
+class WorkAreaFull(TransientError):
+    code = "work_area_full"
+
+
+class DatabaseUnavailable(TransientError):
+    code = "database_unavailable"
+
+
+class ChunkError(PixCrawlerError):
+    code = "chunk_error"
+
+
+class PermanentError(PixCrawlerError):
+    code = "permanent"
+
+
+class StoreRefused(PermanentError):
+    code = "store_refused"
+
+
+class BadSource(PermanentError):
+    code = "bad_source"
+
+
+class WorkAreaGone(PixCrawlerError):
+    code = "work_area_gone"
+
+
+class ClaimLost(PixCrawlerError):
+    code = "claim_lost"

@@ -1,0 +1,54 @@
+"""The interface of an object store: Azure Blob Storage, anything that speaks S3, or a local folder.
+
+Keys are relative to the destination and made by us (`uploader/naming.py`): lower case letters, digits, `-`,
+`_`, `.`, `/`. Puts are create-only, so that repeating one is harmless and a late writer can destroy nothing.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """What the store says of an object. `sha256` (hex) is what its writer recorded; None if it recorded none."""
+
+    key: str
+    size_bytes: int
+    sha256: str | None
+
+
+class ObjectStore(Protocol):
+    """One destination, or the spool. All methods raise StoreUnavailable (may pass) or StoreRefused (will not).
+
+    A store belongs to the event loop that opened it and must be closed there.
+    """
+
+    async def create(self, key: str, body: bytes | memoryview | Path, *, content_type: str, sha256: str) -> bool:
+        """Stores a new object, whole or not at all. False when the key exists already (nothing is written)."""
+        ...
+
+    async def replace(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
+        """Stores an object whether or not it exists; readers see the old or the new one, never a mixture."""
+        ...
+
+    async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The object's bytes, or a part of them. Raises KeyError when there is no such object."""
+        ...
+
+    async def stat(self, key: str) -> StoredObject | None:
+        """What is known of the object; None when there is none."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """Objects whose key starts with the prefix, in key order. `sha256` may be None even where recorded."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Removes the object; no error when there is none."""
+        ...
+
+    async def close(self) -> None:
+        """Gives back connections and threads."""
+        ...

@@ -1,0 +1,6 @@
+"""The work area: what a chunk's stages hand each other, kept beside the services and always removed."""
+
+from shared.workdir.base import Draft, WorkArea, WorkKey
+from shared.workdir.local import LocalWorkArea
+
+__all__ = ["Draft", "LocalWorkArea", "WorkArea", "WorkKey"]

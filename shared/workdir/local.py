@@ -1,0 +1,133 @@
+"""The work area as folders on a volume that the stages share: `<root>/<job>/<chunk>/f<fence>/<name>`.
+
+A draft is written as `f<fence>.part` and renamed when it is published. Nothing is fsynced: after a crash of
+the machine a chunk is done again.
+"""
+
+import asyncio
+import errno
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from shared.errors import WorkAreaFull, WorkAreaGone
+from shared.workdir.base import WorkKey
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+_UNPUBLISHED = ".part"
+
+
+@contextmanager
+def full_disk_is_transient() -> Iterator[None]:
+    """Turns "no space left" and its kin into `WorkAreaFull`; for every write into a draft."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise WorkAreaFull(f"the work volume is full ({error.strerror})") from error
+        raise
+
+
+class LocalDraft:
+    """A folder being filled."""
+
+    def __init__(self, unpublished: Path, published: Path) -> None:
+        self._unpublished = unpublished
+        self._published = published
+
+    def path(self, name: str) -> Path:
+        return self._unpublished / name
+
+    async def publish(self) -> None:
+        with full_disk_is_transient():
+            self._unpublished.rename(self._published)
+
+
+class LocalWorkArea:
+    """A work area under `root`, which must lie on the volume all workers of the cell share."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def draft(self, key: WorkKey) -> LocalDraft:
+        published = self._folder(key)
+        unpublished = published.with_name(published.name + _UNPUBLISHED)
+        with full_disk_is_transient():
+            await asyncio.to_thread(_make_empty, unpublished, published)
+        return LocalDraft(unpublished, published)
+
+    async def open(self, key: WorkKey, name: str) -> Path:
+        path = self._folder(key) / name
+        if not path.is_file():
+            raise WorkAreaGone(f"chunk {key.chunk} has no {name} from fence {key.fence}")
+        return path
+
+    async def remove(self, job: UUID, chunk: int, *, keep: frozenset[int] = frozenset()) -> None:
+        await asyncio.to_thread(self._remove, job, chunk, keep)
+
+    async def older_than(self, age: timedelta) -> AsyncIterator[WorkKey]:
+        for key in await asyncio.to_thread(self._older_than, age):
+            yield key
+
+    def _folder(self, key: WorkKey) -> Path:
+        return self._chunk_folder(key.job, key.chunk) / f"f{key.fence}"
+
+    def _chunk_folder(self, job: UUID, chunk: int) -> Path:
+        return self._root / str(job) / str(chunk)
+
+    def _remove(self, job: UUID, chunk: int, keep: frozenset[int]) -> None:
+        folder = self._chunk_folder(job, chunk)
+        for draft in _entries(folder):
+            if _fence_of(draft) not in keep:
+                shutil.rmtree(draft, ignore_errors=True)
+        for empty in (folder, folder.parent):
+            _remove_if_empty(empty)
+
+    def _older_than(self, age: timedelta) -> list[WorkKey]:
+        latest = time.time() - age.total_seconds()
+        return [key for key, changed in self._drafts() if changed <= latest]
+
+    def _drafts(self) -> Iterator[tuple[WorkKey, float]]:
+        for job in _entries(self._root):
+            for chunk in _entries(job):
+                for draft in _entries(chunk):
+                    try:
+                        yield (
+                            WorkKey(job=UUID(job.name), chunk=int(chunk.name), fence=_fence_of(draft)),
+                            _touched(draft),
+                        )
+                    except (ValueError, FileNotFoundError):
+                        continue  # not ours, or removed meanwhile
+
+
+def _make_empty(unpublished: Path, published: Path) -> None:
+    for leftover in (unpublished, published):
+        shutil.rmtree(leftover, ignore_errors=True)
+    unpublished.mkdir(parents=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _fence_of(draft: Path) -> int:
+    return int(draft.name.removesuffix(_UNPUBLISHED).removeprefix("f"))
+
+
+def _touched(draft: Path) -> float:
+    """When the draft or a file in it last changed, seconds since the epoch."""
+    return max(path.stat().st_mtime for path in (draft, *_entries(draft)))
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass  # not empty, or gone
