@@ -1,8 +1,8 @@
 """What happens to a chunk: states, stages, queues, retries, limits and tiers, declared once.
 
-    pending ──▶ download_ready ▶ downloading ──▶ validate_ready ▶ validating ──▶ upload_ready ▶ uploading ──▶ cleaning ──▶ completed
-       ▲                                                                                                          ├──────▶ failed
-       └──────── work area gone or cell dead: the slot is freed and the chunk starts again                         └──────▶ cancelled
+    pending ▶ download_ready ▶ downloading ▶ validate_ready ▶ validating ▶ upload_ready ▶ uploading ▶ cleaning ▶ completed
+       ▲                                                                                            │  ├▶ failed
+       └───────── work area gone or cell dead: the slot is freed and the chunk starts again ────────┘  └▶ cancelled
 
 `…ing` falls back to `…_ready` on back-off or soft stop, and whatever holds a slot can go to `cleaning`
 with its outcome set. `shared/stage.py` carries a chunk along this line, `shared/db/chunks.py` writes it

@@ -55,7 +55,6 @@ class Reason(StrEnum):
     ASPECT_RATIO = "aspect_ratio"
     DUPLICATE = "duplicate"
     DUPLICATE_OF_LOST = "duplicate_of_lost"
-    NEAR_DUPLICATE = "near_duplicate"
     SUPERSEDED = "superseded"
     CHUNK_FAILED = "chunk_failed"
     CANCELLED = "cancelled"
@@ -148,12 +147,6 @@ _ROWS: tuple[tuple[Reason, Group, bool, str], ...] = (
         Group.DUPLICATE,
         True,
         "The same bytes stand at an earlier row that could not be stored.",
-    ),
-    (
-        Reason.NEAR_DUPLICATE,
-        Group.DUPLICATE,
-        False,
-        "Nearly the same picture stands at an earlier row; see duplicate_of.",
     ),
     (Reason.SUPERSEDED, Group.JOB, True, "The destination already held this chunk's objects without this row."),
     (Reason.CHUNK_FAILED, Group.JOB, True, "The row's chunk failed; redrive it or retry the row."),

@@ -84,7 +84,6 @@ class Recipe(BaseModel):
     keep_metadata: bool = Field(default=False, description="Keep EXIF, XMP and comments in the stored bytes")
 
     deduplicate: bool = Field(default=True, description="Reject images whose bytes stand at an earlier row")
-    near_duplicates: bool = Field(default=False, description="Reject near duplicates too (by perceptual hash)")
 
     output_format: OutputFormat = OutputFormat.FILES
 

@@ -121,7 +121,7 @@ def key_of(row: int) -> str:
 
 def saved_columns(source: pa.Table) -> list[str]:
     """The client's own columns of a planned table."""
-    return source.column_names[len(SOURCE) :]
+    return list(source.column_names[len(SOURCE) :])
 
 
 def to_stream(table: pa.Table) -> bytes:

@@ -9,7 +9,7 @@ import errno
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -127,7 +127,5 @@ def _touched(draft: Path) -> float:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    try:
+    with suppress(OSError):  # not empty, or gone
         folder.rmdir()
-    except OSError:
-        pass  # not empty, or gone

@@ -1,0 +1,104 @@
+"""Settings that every service reads from the environment, as `PIXCRAWLER_<NAME>`.
+
+Each service has one subclass, built once in its `app.py`. All mistakes are reported at once, by the
+variable's name; secrets are never printed.
+"""
+
+import sys
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.pipeline import DEFAULT_CELL
+
+ENV_PREFIX = "PIXCRAWLER_"
+#: The exit code for settings that cannot be used (EX_CONFIG of sysexits).
+EXIT_CONFIG = 78
+
+
+class StorageSettings(BaseSettings):
+    """How destinations and the spool are reached. Credentials belong to the service, never to a job."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", hide_input_in_errors=True)
+
+    azure_connection_string: SecretStr | None = Field(default=None, description="For az://, with an account key")
+    azure_account_url: str | None = Field(default=None, description="For az:// by managed identity")
+    s3_endpoint: str | None = Field(default=None, description="For s3:// elsewhere than AWS, when a job names none")
+    s3_region: str = Field(default="us-east-1", description="Region for s3://")
+    s3_access_key_id: SecretStr | None = Field(default=None, description="None: as boto3 finds it")
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="None: as boto3 finds it")
+    s3_endpoints: tuple[str, ...] = Field(default=(), description="Endpoints a job may name; * for any")
+    folder_roots: tuple[Path, ...] = Field(default=(), description="Folders below which a job may store; none: refused")
+    store_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+
+
+class Settings(StorageSettings):
+    """What all five services share."""
+
+    database_url: SecretStr = Field(
+        default=SecretStr("postgresql://pixcrawler@127.0.0.1:5432/pixcrawler"), description="PostgreSQL, the truth"
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"), description="Redis: priority set, manners, progress"
+    )
+    broker_url: SecretStr | None = Field(default=None, description="Celery's broker; the Redis above when not set")
+    spool_url: str = Field(
+        default="/var/lib/pixcrawler/spool", description="Where lists and plans are kept: a folder, az:// or s3://"
+    )
+    work_dir: Path = Field(
+        default=Path("/var/lib/pixcrawler/work"), description="Work area, shared by the stages of a cell"
+    )
+    cell: str = Field(default=DEFAULT_CELL, pattern=r"^[a-z0-9-]{1,32}$", description="Workers that share a work_dir")
+    http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics listen")
+    http_port: int = Field(default=0, ge=0, le=65535, description="Their port; 0: none")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    startup_timeout_seconds: float = Field(default=60.0, gt=0, description="How long to wait for the servers at start")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+            raise ValueError("must be postgresql://user:password@host:port/database")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("must be redis://, rediss:// or unix://")
+        return value
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings, or an exit with every mistake in one message."""
+        try:
+            return cls()
+        except ValidationError as error:
+            sys.stderr.write(explain(error))
+            raise SystemExit(EXIT_CONFIG) from None
+
+    def broker(self) -> str:
+        """The broker's address, with its password."""
+        return (self.broker_url or self.redis_url).get_secret_value()
+
+
+class WorkerSettings(Settings):
+    """What the three stage services add."""
+
+    concurrency: int = Field(default=7, ge=1, le=64, description="Chunks at once in this worker")
+    chunks_per_child: int = Field(default=200, ge=1, description="A child is replaced after this many chunks")
+    soft_stop_seconds: float | None = Field(default=None, ge=0, description="None: as the stage declares")
+    hold_seconds: float = Field(default=60.0, ge=0, description="How long a chunk waits for lower ones of its job")
+
+
+def explain(error: ValidationError) -> str:
+    """One line for each mistake: the variable and what it must be."""
+    lines = ["PixCrawler cannot start; correct these settings:"]
+    for mistake in error.errors(include_input=False, include_url=False, include_context=False):
+        name = ENV_PREFIX + "__".join(str(part) for part in mistake["loc"]).upper()
+        lines.append(f"  {name}: {mistake['msg']}")
+    return "\n".join(lines) + "\n"
