@@ -1,0 +1,1 @@
+"""PostgreSQL, the truth: tables, statements and migrations. Nothing else imports SQLAlchemy."""

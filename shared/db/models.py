@@ -1,0 +1,390 @@
+"""Every table, its columns and its constraints.
+
+A *dataset* is what lies in a destination; a *job* is one request that adds a revision to it; a *chunk* is
+500 rows of a job, the unit of work. There is no row for an image: results lie in the dataset's own index.
+Times are the database's. No extension and nothing newer than PostgreSQL 15 is used.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.pipeline import SLOT_STATES, ChunkState, JobState, Outcome, Tier
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """The schema."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own contract
+        datetime: DateTime(timezone=True),
+        Json: JSONB,
+        str: Text,
+        bytes: LargeBinary,
+        float: Double,
+    }
+
+
+def _one_of(column: str, values: Any, name: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+def _now() -> Mapped[datetime]:
+    return mapped_column(server_default=func.now())
+
+
+class Tenant(Base):
+    """Who submits jobs. `plan` is what was agreed; the tier that counts is derived from it and the age."""
+
+    __tablename__ = "tenants"
+    __table_args__ = (_one_of("plan", (Tier.ENTERPRISE, Tier.FREE), "tenants_plan"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    name: Mapped[str] = mapped_column(unique=True)
+    plan: Mapped[str] = mapped_column(server_default=Tier.FREE)
+    quotas: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    rows_planned: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    #: The fair start of the tenant's newest chunk, seconds on the scheduler's virtual clock.
+    last_virtual_start: Mapped[float] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = _now()
+
+
+class ApiKey(Base):
+    """A way in. Only the hash of the secret is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(server_default="")
+    secret_hash: Mapped[bytes]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    created_at: Mapped[datetime] = _now()
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class Dataset(Base):
+    """What lies in one destination. Row numbers are dataset-wide and never reused."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("destination", "endpoint", name="datasets_destination"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
+    destination: Mapped[str]
+    endpoint: Mapped[str] = mapped_column(server_default="")
+    revision: Mapped[int] = mapped_column(server_default="-1")  # of the newest job; -1: none yet
+    next_row: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    created_at: Mapped[datetime] = _now()
+
+
+class Job(Base):
+    """One request: a list of URLs, a recipe, and the revision of the dataset that it adds."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        _one_of("state", JobState, "jobs_state"),
+        UniqueConstraint("dataset_id", "revision", name="jobs_revision"),
+        Index("jobs_newest", "tenant_id", text("created_at DESC"), "id"),
+        Index(
+            "jobs_unfinished",
+            "state",
+            postgresql_where=text("state NOT IN ('completed', 'completed_with_failures', 'failed', 'cancelled')"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    revision: Mapped[int]
+    name: Mapped[str] = mapped_column(server_default="")
+    recipe: Mapped[Json]
+    #: {"key", "format", "url_col", "caption_col", "save_columns", "digest"}: the list as it lies in the spool.
+    source: Mapped[Json]
+    #: Same destination, list and recipe: the same run (sha256, hex).
+    digest: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=JobState.QUEUED)
+    #: Where planning goes on; opaque to all but the planner.
+    cursor: Mapped[Json | None]
+    planned_rows: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    planned_chunks: Mapped[int] = mapped_column(server_default="0")
+    planned_at: Mapped[datetime | None]  # when the list had been read to its end
+    #: Sums over ended chunks: {"accepted": n, "rejected": {reason: n}}.
+    counts: Mapped[Json] = mapped_column(server_default=text("""'{"accepted": 0, "rejected": {}}'"""))
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    #: Why it waits, for people: "no worker reports", "disk full", … Empty while it moves.
+    waiting_for: Mapped[str] = mapped_column(server_default="")
+    error_code: Mapped[str | None]
+    error: Mapped[str | None]
+    traceparent: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(server_default="1")
+
+
+class Chunk(Base):
+    """500 rows of a job on their way through the stages. `shared/db/chunks.py` is the only writer of `state`."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        _one_of("state", ChunkState, "chunks_state"),
+        _one_of("outcome", Outcome, "chunks_outcome"),
+        UniqueConstraint("job_id", "ordinal", name="chunks_place"),
+        Index("chunks_waiting", "score", "id", postgresql_where=text("state = 'pending'")),
+        Index(
+            "chunks_in_flight",
+            "state",
+            "id",
+            postgresql_where=text("state IN (" + ", ".join(f"'{state}'" for state in sorted(SLOT_STATES)) + ")"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    ordinal: Mapped[int]
+    first_row: Mapped[int] = mapped_column(BigInteger)
+    rows: Mapped[int]
+    #: Where the planned rows lie: an Arrow stream at a byte range of a part in the spool.
+    part_key: Mapped[str]
+    part_offset: Mapped[int] = mapped_column(BigInteger)
+    part_length: Mapped[int] = mapped_column(BigInteger)
+
+    tier: Mapped[str] = mapped_column(String(16))
+    virtual_start: Mapped[float]
+    #: Order of admission, lowest first: the virtual start less the tier's head start, seconds.
+    score: Mapped[float]
+
+    state: Mapped[str] = mapped_column(server_default=ChunkState.PENDING)
+    outcome: Mapped[str | None]
+    #: Raised by every claim; every later write names it.
+    fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    attempt: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # in this stage
+    crashes: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # workers that died under it
+    restarts: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # times it began anew
+    not_before: Mapped[datetime | None]
+    ready_at: Mapped[datetime | None]
+    #: When the bell was rung; empty in a `…_ready` state means: ring it. This is the outbox.
+    dispatched_at: Mapped[datetime | None]
+    rings: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    #: Fence of the draft the stage before published.
+    work_fence: Mapped[int | None] = mapped_column(BigInteger)
+    cell: Mapped[str | None]
+    #: Whether its fingerprints are settled, so that later chunks of the job may settle theirs.
+    is_settled: Mapped[bool] = mapped_column(server_default="false")
+    #: {"accepted": n, "rejected": {reason: n}} once it has ended; the newest stage's before.
+    counts: Mapped[Json] = mapped_column(server_default=text("""'{"accepted": 0, "rejected": {}}'"""))
+    #: {"download": rows, "validate": rows, "upload": rows}: how far each stage is.
+    progress: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    work_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    error_code: Mapped[str | None]
+    error: Mapped[str | None]
+    traceparent: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+    admitted_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class ChunkEvent(Base):
+    """The history of a chunk: one row for each committed move, hence the proof that it happened once."""
+
+    __tablename__ = "chunk_events"
+    __table_args__ = (Index("chunk_events_of", "chunk_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    chunk_id: Mapped[int] = mapped_column(ForeignKey("chunks.id", ondelete="CASCADE"))
+    fence: Mapped[int] = mapped_column(BigInteger)
+    from_state: Mapped[str]
+    to_state: Mapped[str]
+    actor: Mapped[str]
+    error_code: Mapped[str | None]
+    error: Mapped[str | None]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Slot(Base):
+    """Room for one chunk in flight. Nothing is counted, so nothing leaks."""
+
+    __tablename__ = "slots"
+
+    no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    chunk_id: Mapped[int | None] = mapped_column(ForeignKey("chunks.id", ondelete="SET NULL"), unique=True)
+
+
+class Cell(Base):
+    """What one worker last measured of its cell's work volume and memory."""
+
+    __tablename__ = "cells"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    worker: Mapped[str] = mapped_column(primary_key=True)
+    free_bytes: Mapped[int] = mapped_column(BigInteger)
+    total_bytes: Mapped[int] = mapped_column(BigInteger)
+    free_inodes: Mapped[int] = mapped_column(BigInteger)
+    memory_available_bytes: Mapped[int] = mapped_column(BigInteger)
+    memory_total_bytes: Mapped[int] = mapped_column(BigInteger)
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Leader(Base):
+    """The lone scheduler's lease. Every admitting statement checks it."""
+
+    __tablename__ = "leader"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    term: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime]
+    #: Virtual clock minus wall clock, seconds.
+    clock_offset: Mapped[float] = mapped_column(server_default="0")
+    #: "ok", or why nothing is admitted.
+    admission: Mapped[str] = mapped_column(server_default="ok")
+
+
+class Fingerprint(Base):
+    """Which row of a dataset holds these bytes."""
+
+    __tablename__ = "fingerprints"
+    __table_args__ = (Index("fingerprints_of_rows", "dataset_id", "row"),)
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    sha256: Mapped[bytes] = mapped_column(primary_key=True)
+    row: Mapped[int] = mapped_column(BigInteger)
+
+
+class DatasetObject(Base):
+    """An object of a dataset, as its writer recorded it."""
+
+    __tablename__ = "objects"
+    __table_args__ = (Index("objects_of_chunk", "chunk_id"),)
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[int]
+    chunk_id: Mapped[int | None] = mapped_column(ForeignKey("chunks.id", ondelete="SET NULL"))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[bytes]
+
+
+class Upload(Base):
+    """A list a client uploaded into the spool, in parts or whole."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), index=True)
+    filename: Mapped[str]
+    key: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    sha256: Mapped[str | None]
+    is_complete: Mapped[bool] = mapped_column(server_default="false")
+    created_at: Mapped[datetime] = _now()
+
+
+class CalendarEntry(Base):
+    """What is done periodically."""
+
+    __tablename__ = "calendar"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    schedule: Mapped[Json]
+    arguments: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    is_enabled: Mapped[bool] = mapped_column(server_default="true")
+    last_due_at: Mapped[datetime | None]
+
+
+class CalendarRun(Base):
+    """One due run of an entry, unique by its due time: nothing is done twice."""
+
+    __tablename__ = "calendar_runs"
+
+    entry: Mapped[str] = mapped_column(ForeignKey("calendar.name", ondelete="CASCADE"), primary_key=True)
+    due_at: Mapped[datetime] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
+class PoisonMessage(Base):
+    """A message nobody can read, kept for an operator."""
+
+    __tablename__ = "poison_messages"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    queue: Mapped[str]
+    body: Mapped[str]  # the first 4 KiB
+    error: Mapped[str]
+    seen_at: Mapped[datetime] = _now()
+
+
+class IdempotencyKey(Base):
+    """What was answered to a request that named this key."""
+
+    __tablename__ = "idempotency_keys"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_digest: Mapped[str]
+    status: Mapped[int | None] = mapped_column(Integer)
+    response: Mapped[Json | None]
+    created_at: Mapped[datetime] = _now()
+
+
+class WebhookDelivery(Base):
+    """A notice owed to a client."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    url: Mapped[str]
+    event: Mapped[str]
+    payload: Mapped[Json]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    next_attempt_at: Mapped[datetime | None]
+    delivered_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+
+
+class Blocked(Base):
+    """A takedown: what is neither fetched nor stored any more."""
+
+    __tablename__ = "blocked"
+    __table_args__ = (
+        _one_of("kind", ("url", "host", "sha256", "phash"), "blocked_kind"),
+        UniqueConstraint("kind", "value", name="blocked_value"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    kind: Mapped[str]
+    value: Mapped[str]
+    note: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = _now()

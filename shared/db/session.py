@@ -1,0 +1,78 @@
+"""Connections and transactions: where the database's errors become ours.
+
+Works behind a transaction pooler: no session state, no named prepared statements, time limits by `SET LOCAL`.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from uuid import uuid4
+
+import asyncpg
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from shared.errors import DatabaseUnavailable
+
+#: SQLSTATE classes and codes that may pass: connection, resources, shutdown, locks, read-only fail-over.
+#: Anything else is a bug and says so: treating every error as passing makes endless loops.
+_TRANSIENT_CLASSES = frozenset({"08", "53", "40"})
+_TRANSIENT_CODES = frozenset({"57P01", "57P02", "57P03", "57014", "55P03", "25006", "25P03"})
+
+_LIMITS = text(
+    "SELECT set_config('statement_timeout', '15s', true), set_config('lock_timeout', '3s', true), "
+    "set_config('idle_in_transaction_session_timeout', '10s', true)"
+)
+
+
+def open_engine(database_url: SecretStr, *, connections: int = 5) -> AsyncEngine:
+    """An engine with at most that many connections. It belongs to the event loop that first uses it."""
+    url = make_url(database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+    return create_async_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": 20,
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"__pixcrawler_{uuid4().hex}__",
+        },
+    )
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One transaction with time limits; commits at the end. Raises DatabaseUnavailable for trouble that may pass."""
+    with translated_errors():
+        async with engine.begin() as connection:
+            await connection.execute(_LIMITS)
+            yield connection
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raises DatabaseUnavailable instead of the driver's errors that may pass."""
+    try:
+        yield
+    except DBAPIError as error:
+        if error.connection_invalidated or may_pass(error.orig):
+            raise DatabaseUnavailable("PostgreSQL is not available") from error
+        raise
+    except (PoolTimeout, OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnavailable("PostgreSQL is not available") from error
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether a driver's error is trouble that may pass."""
+    code = getattr(error, "sqlstate", None) or getattr(getattr(error, "__cause__", None), "sqlstate", None)
+    if code is None:
+        return isinstance(error, OSError | TimeoutError)
+    return code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT_CODES
