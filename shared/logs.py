@@ -1,0 +1,73 @@
+"""Logs: structlog events as JSON lines on stderr, with job, chunk and stage bound once.
+
+Celery's, uvicorn's and the libraries' own lines take the same shape. Strings are made inert: no control
+characters, bounded, and URLs without their query.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from shared.settings import Settings
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_QUERY = re.compile(r"(https?://)(?:[^/\s@]*@)?([^\s?#\"']+)[?#][^\s\"']*")
+_LONGEST = 2048
+
+
+def make_inert(text: str) -> str:
+    """A string that cannot forge a line, colour a terminal, or carry a signed link's secret."""
+    shown = _CONTROL.sub("�", _QUERY.sub(r"\1\2?…", text))
+    return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "…"
+
+
+def _inert(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str) and name not in ("exception", "stack"):
+            event[name] = make_inert(value)
+    return event
+
+
+def set_up_logs(settings: Settings, *, service: str) -> None:
+    """Makes every logger of this process write our lines. Call once, first."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    last: list[structlog.typing.Processor]
+    if settings.log_format == "console":
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    else:
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _named(service), _inert, *last],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    for chatty in ("azure", "boto3", "botocore", "urllib3", "asyncio", "amqp", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _named(service: str) -> structlog.typing.Processor:
+    def add_service(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["service"] = service
+        return event
+
+    return add_service

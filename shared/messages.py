@@ -1,0 +1,73 @@
+"""The message that rings a stage's bell: ids and a version, never contents.
+
+The row in PostgreSQL is the job; a message that is lost, doubled, late or forged costs a refused claim.
+Unknown fields are ignored, so that an old worker reads a new message; an unknown version is not guessed at.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from shared.pipeline import DEFAULT_CELL, PIPELINE
+
+VERSION = 1
+
+
+class Why(StrEnum):
+    """Why the bell rings; for logs and metrics only."""
+
+    HANDED_ON = "handed_on"  #: by the stage before, right after its commit
+    DISPATCHED = "dispatched"  #: by the scheduler, because it was never rung
+    RUNG_AGAIN = "rung_again"  #: by the scheduler, because nobody came
+
+
+class BadMessage(ValueError):
+    """A message nobody can read; it goes to `poison_messages`."""
+
+
+class ChunkMessage(BaseModel):
+    """One ring. Only `chunk` and `stage` decide anything; the rest is for people."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    version: int = VERSION
+    chunk: int = Field(ge=1)
+    job: UUID
+    stage: str
+    attempt: int = Field(ge=0)
+    cell: str = DEFAULT_CELL
+    why: Why
+    sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @field_validator("version")
+    @classmethod
+    def _is_known(cls, version: int) -> int:
+        if version != VERSION:
+            raise ValueError(f"this worker reads version {VERSION}")
+        return version
+
+    @field_validator("stage")
+    @classmethod
+    def _is_declared(cls, stage: str) -> str:
+        if stage not in {declared.name for declared in PIPELINE}:
+            raise ValueError("no such stage")
+        return stage
+
+    def encode(self) -> dict[str, Any]:
+        """The message as a JSON object."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def decode(cls, message: object) -> "ChunkMessage":
+        """The message of a JSON object. Raises BadMessage, which names the fields and not their contents."""
+        try:
+            return cls.model_validate(message)
+        except ValidationError as error:
+            mistakes = error.errors(include_input=False, include_url=False, include_context=False)
+            named = "; ".join(
+                f"{'.'.join(map(str, mistake['loc'])) or 'message'}: {mistake['msg']}" for mistake in mistakes
+            )
+            raise BadMessage(named) from None
