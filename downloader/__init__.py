@@ -1,0 +1,1 @@
+"""Fetches a chunk's images, politely and safely, into one pack file."""

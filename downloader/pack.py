@@ -1,0 +1,197 @@
+"""The pack: one file with a chunk's bodies, one after the other.
+
+A body is gathered beside the pack (in memory, from `SPILL` on in an unlinked file) and appended when it is
+whole, so that transfers which run at the same time do not mix and a failed one leaves nothing behind.
+Written by the engine's thread, closed by the chunk's task: after `close` nothing is written any more.
+"""
+
+import os
+import tempfile
+import threading
+import zlib
+from pathlib import Path
+from typing import IO
+
+from shared.reasons import Reason
+from shared.workdir.local import full_disk_is_transient
+
+#: Bytes of one body kept in memory: above the 95th percentile of web images, 36 of them are 36 MiB.
+SPILL = 1024 * 1024
+#: How far a compressed body may inflate; image bytes hardly compress at all.
+MAX_INFLATION = 20
+#: Small bodies may inflate further: a 1 kB drawing as text-like GIF is harmless.
+_INFLATION_FLOOR = 64 * 1024
+_COPY = 1024 * 1024
+
+
+class BodyRefused(Exception):
+    """The body breaks a rule and the transfer is to be dropped."""
+
+    def __init__(self, reason: Reason, detail: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class PackClosed(Exception):
+    """The chunk is over; what comes now is thrown away."""
+
+
+class Pack:
+    """An append-only file of bodies."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = path.parent
+        self._lock = threading.Lock()
+        self._size = 0
+        with full_disk_is_transient():
+            self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size
+
+    def body(self, max_bytes: int) -> "Body":
+        """A new, empty body of at most that many bytes, after decoding."""
+        return Body(max_bytes, self._folder)
+
+    def append(self, body: "Body") -> int:
+        """Adds a whole body and returns its offset. Raises WorkAreaFull or PackClosed."""
+        with self._lock:
+            if self._file is None:
+                raise PackClosed
+            offset = self._size
+            with full_disk_is_transient():
+                body.write_to(self._file, offset)
+            self._size += body.size_bytes
+            return offset
+
+    def close(self) -> None:
+        """Ends the pack; waits for an append that is under way. Closing twice is harmless."""
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+
+class Body:
+    """One answer's body while it arrives. `close` it."""
+
+    def __init__(self, max_bytes: int, folder: Path | None) -> None:
+        self.size_bytes = 0
+        self._max_bytes = max_bytes
+        self._folder = folder
+        self._pieces: list[bytes] = []
+        self._spilled: IO[bytes] | None = None
+        self._inflater: _Inflater | None = None
+
+    def expect(self, length: int | None, encoding: str) -> None:
+        """What the headers announce. Raises BodyRefused when it is too much or of no use."""
+        if length is not None and length > self._max_bytes:
+            raise BodyRefused(Reason.BODY_TOO_LARGE, "announced")
+        if encoding not in ("", "identity"):
+            self._inflater = _Inflater(encoding)
+
+    def write(self, piece: bytes) -> None:
+        """Takes the next bytes off the wire. Raises BodyRefused or WorkAreaFull."""
+        if self._inflater is None:
+            self._take(piece)
+        else:
+            for inflated in self._inflater.inflate(piece):
+                self._take(inflated)
+
+    def finish(self) -> None:
+        """No more bytes will come. Raises BodyRefused if the body is not whole."""
+        if self._inflater is not None and not self._inflater.is_whole:
+            raise BodyRefused(Reason.TRUNCATED_BODY, "compressed")
+        if self.size_bytes == 0:
+            raise BodyRefused(Reason.EMPTY_BODY)
+
+    def read(self) -> bytes:
+        """All bytes, for bodies small enough to be read at once."""
+        if self._spilled is None:
+            return b"".join(self._pieces)
+        self._spilled.seek(0)
+        return self._spilled.read()
+
+    def write_to(self, file: int, offset: int) -> None:
+        if self._spilled is None:
+            _write_all(file, b"".join(self._pieces), offset)
+            return
+        self._spilled.seek(0)
+        while piece := self._spilled.read(_COPY):
+            _write_all(file, piece, offset)
+            offset += len(piece)
+
+    def close(self) -> None:
+        self._pieces.clear()
+        if self._spilled is not None:
+            self._spilled.close()
+            self._spilled = None
+
+    def _take(self, piece: bytes) -> None:
+        self.size_bytes += len(piece)
+        if self.size_bytes > self._max_bytes:
+            raise BodyRefused(Reason.BODY_TOO_LARGE, "received")
+        if self._spilled is not None:
+            with full_disk_is_transient():
+                _write_all(self._spilled.fileno(), piece, self.size_bytes - len(piece))
+        else:
+            self._pieces.append(piece)
+            if self.size_bytes > SPILL and self._folder is not None:
+                self._spill(self._folder)
+
+    def _spill(self, folder: Path) -> None:
+        with full_disk_is_transient():
+            self._spilled = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            _write_all(self._spilled.fileno(), b"".join(self._pieces), 0)
+        self._pieces.clear()
+
+
+class _Inflater:
+    """gzip or deflate, a bounded step at a time."""
+
+    def __init__(self, encoding: str) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise BodyRefused(Reason.BAD_ENCODING, "unknown")
+        self._encoding = encoding
+        self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, whichever it is
+        self._taken = 0
+        self._given = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return self._decoder.eof
+
+    def inflate(self, piece: bytes) -> "list[bytes]":
+        if self._taken == 0 and self._encoding == "deflate" and not _is_zlib(piece):
+            self._decoder = zlib.decompressobj(-zlib.MAX_WBITS)  # many servers send deflate without its wrapper
+        self._taken += len(piece)
+        inflated = []
+        while piece and not self._decoder.eof:
+            inflated.append(self._step(piece))
+            piece = self._decoder.unconsumed_tail
+        return inflated
+
+    def _step(self, piece: bytes) -> bytes:
+        allowed = max(self._taken * MAX_INFLATION, _INFLATION_FLOOR)
+        try:
+            out = self._decoder.decompress(piece, allowed - self._given + 1)
+        except zlib.error:
+            raise BodyRefused(Reason.BAD_ENCODING, "damaged") from None
+        self._given += len(out)
+        if self._given > allowed:
+            raise BodyRefused(Reason.BAD_ENCODING, "inflates_too_far")
+        return out
+
+
+def _is_zlib(start: bytes) -> bool:
+    return len(start) >= 2 and start[0] & 0x0F == 8 and (start[0] << 8 | start[1]) % 31 == 0
+
+
+def _write_all(file: int, piece: bytes, offset: int) -> None:
+    view = memoryview(piece)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view = view[written:]
+        offset += written
