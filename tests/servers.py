@@ -112,7 +112,7 @@ def _postgres_from_wheel() -> Iterator[str]:
         data.mkdir(mode=0o700)
         _give_away(data)
         _initialise(binaries, data, password)
-        command = [
+        command: list[str | Path] = [
             *(binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", ""),
             *("-c", "fsync=off", "-c", "max_connections=200", "-c", "shared_buffers=64MB"),
         ]
@@ -138,11 +138,12 @@ def _initialise(binaries: Path, data: Path, password: str) -> None:
     secret = data.parent / "password"
     secret.write_text(password)
     _give_away(secret)
+    command: list[str | Path] = [
+        *(binaries / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={secret}"),
+        *("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8", "--no-sync"),
+    ]
     subprocess.run(
-        [
-            *(binaries / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={secret}"),
-            *("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8", "--no-sync"),
-        ],
+        command,
         check=True,
         capture_output=True,
         timeout=START_LIMIT_SECONDS,

@@ -1,0 +1,68 @@
+# `make` alone lists the commands. What needs more than a line lives in a script or a Python module.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup run up test check lint types imports test-unit test-integration test-e2e fmt docs lock clean
+
+BIN := .venv/bin
+# Where `make run` puts the dataset; an absolute path, a relative one, az:// or s3://.
+TO ?= ./dataset
+# Rows of the built-in sample when `make run` is given no list.
+ROWS ?= 2000
+
+PACKAGES := shared gateway scheduler downloader validator uploader pixcrawler
+CODE := $(PACKAGES) tests infra docs
+
+##@ Use
+run: .local ## Build a dataset: the sample, or make run URLS=my.csv TO=./out
+	@if [ -n "$(URLS)" ]; then "$(BIN)/pixcrawler" run "$(URLS)" --to "$(TO)"; \
+	else "$(BIN)/pixcrawler" run --sample $(ROWS) --to "$(TO)"; fi
+
+up: .local ## Start the whole system on this machine and stay until Ctrl-C
+	@"$(BIN)/pixcrawler" up
+
+##@ Check
+test: lint types imports .dev ## Everything, as CI does: style, types, imports and all tests
+	@"$(BIN)/pytest"
+
+check: test ## The same
+
+lint: .dev ## Style and formatting
+	@"$(BIN)/ruff" format --check --quiet $(CODE) && "$(BIN)/ruff" check --quiet $(CODE)
+
+types: .dev ## Strict types of all packages
+	@"$(BIN)/mypy"
+
+imports: .dev ## Who may import whom
+	@"$(BIN)/lint-imports"
+
+test-unit: .dev ## Unit and architecture tests: no servers
+	@"$(BIN)/pytest" tests/unit tests/architecture
+
+test-integration: .dev ## Against a real PostgreSQL, Redis and object stores
+	@"$(BIN)/pytest" tests/contract tests/integration
+
+test-e2e: .dev ## Whole jobs, and what happens when something breaks
+	@"$(BIN)/pytest" tests/e2e
+
+##@ Develop
+setup: .dev ## Install everything for development into .venv
+
+fmt: .dev ## Format the code and mend what can be mended
+	@"$(BIN)/ruff" format $(CODE) && "$(BIN)/ruff" check --fix $(CODE)
+
+docs: .docs ## Write the generated pages and build the documentation
+	@"$(BIN)/python" docs/generate.py && "$(BIN)/sphinx-build" -W -q --keep-going docs docs/_build/html && echo "docs/_build/html/index.html"
+
+lock: .dev ## Renew infra/requirements from pyproject.toml
+	@"$(BIN)/python" infra/setup/lock.py
+
+clean: ## Remove what was built: .venv, caches, documentation
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build docs/autoapi dist
+
+help:
+	@awk -f infra/setup/help.awk $(MAKEFILE_LIST)
+
+# What a command needs is installed once, and again when a lock changes.
+.PHONY: .local .dev .docs
+.local .dev .docs:
+	@PYTHON="$(PYTHON)" sh infra/setup/install.sh $(subst .,,$@)
