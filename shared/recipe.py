@@ -67,30 +67,36 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    depth: Depth = Depth.STANDARD
-    formats: tuple[ImageKind, ...] = Field(default=tuple(ImageKind), min_length=1)
+    depth: Depth = Field(default=Depth.STANDARD, description="How thoroughly images are checked")
+    formats: tuple[ImageKind, ...] = Field(
+        default=tuple(ImageKind), min_length=1, description="Formats accepted, by what the bytes are"
+    )
     min_bytes: int = Field(default=0, ge=0, description="Smallest file accepted, in bytes")
     max_bytes: Positive = Field(default=25 * 1024 * 1024, le=1024**3, description="Largest body fetched, in bytes")
     min_image_size: int = Field(default=0, ge=0, description="Smallest shorter side accepted, in pixels")
     max_image_area: Positive | None = Field(default=None, description="Largest area accepted, in pixels")
-    max_aspect_ratio: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    max_aspect_ratio: float | None = Field(
+        default=None, ge=1, allow_inf_nan=False, description="Largest longer side over shorter side accepted"
+    )
     max_pixels: Positive = Field(default=64_000_000, le=256_000_000, description="Largest image decoded, in pixels")
 
-    resize_mode: ResizeMode = ResizeMode.NO
+    resize_mode: ResizeMode = Field(default=ResizeMode.NO, description="How images are brought to image_size")
     image_size: Positive = Field(default=256, le=16_384, description="Target side, in pixels")
-    resize_only_if_bigger: bool = False
+    resize_only_if_bigger: bool = Field(default=False, description="Never make an image larger")
     image_format: ImageFormat | None = Field(default=None, description="None: original, or jpeg for webdataset")
-    encode_quality: int = Field(default=95, ge=1, le=100)
+    encode_quality: int = Field(default=95, ge=1, le=100, description="For JPEG and WebP that are encoded anew")
     keep_metadata: bool = Field(default=False, description="Keep EXIF, XMP and comments in the stored bytes")
 
     deduplicate: bool = Field(default=True, description="Reject images whose bytes stand at an earlier row")
 
-    output_format: OutputFormat = OutputFormat.FILES
+    output_format: OutputFormat = Field(default=OutputFormat.FILES, description="How images lie in the destination")
 
     robots: bool = Field(default=True, description="Obey robots.txt")
     opt_out: bool = Field(default=True, description="Obey X-Robots-Tag and TDM reservations")
     attempts: int = Field(default=3, ge=1, le=10, description="Tries for a URL whose failure may pass")
-    url_deadline_seconds: float = Field(default=30.0, gt=0, le=600, allow_inf_nan=False)
+    url_deadline_seconds: float = Field(
+        default=30.0, gt=0, le=600, allow_inf_nan=False, description="For one URL, its redirects included"
+    )
 
     @model_validator(mode="after")
     def _choose_image_format(self) -> "Recipe":

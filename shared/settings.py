@@ -32,7 +32,7 @@ class StorageSettings(BaseSettings):
     s3_secret_access_key: SecretStr | None = Field(default=None, description="None: as boto3 finds it")
     s3_endpoints: tuple[str, ...] = Field(default=(), description="Endpoints a job may name; * for any")
     folder_roots: tuple[Path, ...] = Field(default=(), description="Folders below which a job may store; none: refused")
-    store_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+    store_timeout_seconds: float = Field(default=30.0, gt=0, le=600, description="Longest silence of a store")
 
 
 class Settings(StorageSettings):
@@ -54,8 +54,10 @@ class Settings(StorageSettings):
     cell: str = Field(default=DEFAULT_CELL, pattern=r"^[a-z0-9-]{1,32}$", description="Workers that share a work_dir")
     http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics listen")
     http_port: int = Field(default=0, ge=0, le=65535, description="Their port; 0: none")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged"
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="A JSON object a line, or for people")
     startup_timeout_seconds: float = Field(default=60.0, gt=0, description="How long to wait for the servers at start")
 
     @field_validator("database_url")
