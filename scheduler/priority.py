@@ -1,0 +1,76 @@
+"""Whose chunk is next: one number a chunk, lowest first, computed once when the chunk is planned.
+
+    virtual_start = max(clock, the tenant's last virtual_start + spacing(tier))
+    score         = virtual_start - head_start(tier)
+
+The virtual start is when the chunk would start if its tenant had its fair share. A tenant's chunks are spaced out,
+so that one with 20,000 does not block one with four; tiers begin with a head start, so that a new user's chunk goes
+ahead of enterprise and enterprise ahead of free; and since the clock goes on, everybody's turn comes.
+
+`clock` is wall time plus an offset in the scheduler's row. The offset grows whenever a chunk is admitted before its
+virtual start: idle capacity was used, and nobody is to pay for that later. All times are seconds since the epoch.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.pipeline import NEW_TENANT_AGE, NEW_TENANT_ROWS, Tier
+
+
+def clock_at(now: float, offset: float) -> float:
+    """The virtual clock."""
+    return now + offset
+
+
+def offset_after(*, offset: float, now: float, virtual_start: float) -> float:
+    """The clock's offset once a chunk with that virtual start has been admitted. It never shrinks."""
+    return max(offset, virtual_start - now)
+
+
+def virtual_start(*, clock: float, tenant_last: float, tier: Tier) -> float:
+    """When the tenant's next chunk would start at its fair share; it is the next chunk's `tenant_last`."""
+    return max(clock, tenant_last + tier.spacing.total_seconds())
+
+
+def score(virtual_start: float, tier: Tier) -> float:
+    """The chunk's place in the order of admission, lowest first."""
+    return virtual_start - tier.head_start.total_seconds()
+
+
+def tier_of(*, plan: Tier, created_at: datetime, now: datetime, rows_planned: int) -> Tier:
+    """The tier of a tenant's next chunk: new within its first days and first rows, then its plan.
+
+    Both must hold, so that signing up anew does not buy a place in front for ten million rows.
+    """
+    is_new = now - created_at < NEW_TENANT_AGE and rows_planned < NEW_TENANT_ROWS
+    return Tier.NEW if is_new else plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A chunk's place in the order of admission, as it is written into its row."""
+
+    tier: Tier
+    virtual_start: float
+    score: float
+
+
+def places(
+    chunk_rows: Iterable[int],
+    *,
+    clock: float,
+    tenant_last: float,
+    plan: Tier,
+    created_at: datetime,
+    now: datetime,
+    rows_planned: int,
+) -> list[Place]:
+    """The places of a tenant's next chunks, given the rows of each. The last one's start is the new `tenant_last`."""
+    found: list[Place] = []
+    for rows in chunk_rows:
+        tier = tier_of(plan=plan, created_at=created_at, now=now, rows_planned=rows_planned)
+        tenant_last = virtual_start(clock=clock, tenant_last=tenant_last, tier=tier)
+        rows_planned += rows
+        found.append(Place(tier=tier, virtual_start=tenant_last, score=score(tenant_last, tier)))
+    return found
