@@ -1,0 +1,111 @@
+"""One image from its bytes to its verdict: the steps of validation, in order.
+
+digest ▶ format ▶ header walk ▶ checks ▶ strip ▶ decode ▶ perceptual hash ▶ new pixels, if asked for
+"""
+
+from dataclasses import dataclass, field
+
+from shared.reasons import Reason
+from shared.recipe import ImageKind, Recipe
+from validator.checks import check, has_enough_bytes, is_allowed_format
+from validator.fingerprint import phash, sha256
+from validator.geometry import Geometry, plan_resize
+from validator.pixels import Pixels, decode
+from validator.rewrite import render, stored_kind, strip, upright_size
+from validator.walk import Body, Picture, Rejection, kind_of, walk
+from validator.walk.exif import tags_of, to_json
+
+#: The value of one column of `records.VERDICTS`.
+Value = str | int | bool | None
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What is said of one image: columns of `records.VERDICTS`, and the bytes to store if it is accepted."""
+
+    columns: dict[str, Value] = field(default_factory=dict)
+    #: None when rejected; a view of the fetched bytes from their start when nothing but a tail goes.
+    stored: Body | bytes | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.stored is not None
+
+    def reject(self, rejection: Rejection) -> "Verdict":
+        self.columns |= {"reason": rejection.reason.value, "detail": rejection.detail}
+        return self
+
+
+def judge(body: Body, recipe: Recipe) -> Verdict:
+    """The verdict on the bytes of one image. Costs what the recipe's depth costs; bounded by the caller."""
+    verdict = Verdict({"sha256": sha256(body)})
+    kind = kind_of(body)
+    if isinstance(kind, Rejection):
+        return verdict.reject(kind)
+    verdict.columns["format"] = kind.value
+    unwanted = is_allowed_format(kind, recipe) or has_enough_bytes(len(body), recipe)
+    if unwanted is not None:
+        return verdict.reject(unwanted)
+    picture = walk(body, kind, max_pixels=recipe.max_pixels)
+    if isinstance(picture, Rejection):
+        return verdict.reject(picture)
+    verdict.columns |= _header(body, picture)
+    unfit = check(picture, recipe)
+    if unfit is not None:
+        return verdict.reject(unfit)
+    return _derive(body, picture, recipe, verdict)
+
+
+def _header(body: Body, picture: Picture) -> dict[str, Value]:
+    tags = tags_of(body[picture.exif.start : picture.exif.end]) if picture.exif else {}
+    return {
+        "original_width": picture.width,
+        "original_height": picture.height,
+        "orientation": picture.orientation,
+        "frames": picture.frames,
+        "exif": to_json(tags),
+    }
+
+
+def _derive(body: Body, picture: Picture, recipe: Recipe, verdict: Verdict) -> Verdict:
+    geometry = plan_resize(*upright_size(picture), recipe)
+    makes_pixels = geometry is not None or stored_kind(picture, recipe, geometry) is not picture.kind
+    # Decoders see the image without metadata: a text that inflates to gigabytes costs nobody the picture.
+    bare = strip(body, picture, keep_metadata=False)
+    pixels = decode(bare, picture, recipe.depth, needs_image=makes_pixels)
+    if isinstance(pixels, Rejection):
+        return verdict.reject(pixels)
+    if pixels.grey is not None:
+        verdict.columns["phash"] = phash(pixels.grey, picture.orientation)
+    if makes_pixels:
+        return _store_pixels(body, picture, recipe, verdict, pixels, geometry)
+    stored = strip(body, picture, keep_metadata=True) if recipe.keep_metadata else bare
+    return _store(verdict, body, stored, picture.kind, upright_size(picture))
+
+
+def _store_pixels(
+    body: Body, picture: Picture, recipe: Recipe, verdict: Verdict, pixels: Pixels, geometry: Geometry | None
+) -> Verdict:
+    exif = bytes(body[picture.exif.start : picture.exif.end]) if picture.exif else b""
+    try:
+        rendered = render(pixels, picture, recipe, geometry, exif)
+    except MemoryError:
+        rendered = Rejection(Reason.DECODER_CRASHED, "the encoder ran out of memory")
+    if isinstance(rendered, Rejection):
+        return verdict.reject(rendered)
+    return _store(verdict, body, rendered.body, rendered.kind, (rendered.width, rendered.height))
+
+
+def _store(verdict: Verdict, body: Body, stored: Body | bytes, kind: ImageKind, size: tuple[int, int]) -> Verdict:
+    verdict.stored = stored
+    verdict.columns |= {
+        "derived": isinstance(stored, bytes),
+        "length": len(stored),
+        "stored_format": kind.value,
+        "stored_sha256": verdict.columns["sha256"] if len(stored) == len(body) else sha256(stored),
+        "width": size[0],
+        "height": size[1],
+    }
+    if isinstance(stored, bytes):
+        verdict.columns["stored_sha256"] = sha256(stored)
+    return verdict

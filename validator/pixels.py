@@ -1,0 +1,140 @@
+"""Decodes images: the one place where bytes of strangers meet C decoders, always inside a decode child.
+
+One decode serves verification, perceptual hash and resize. How much is decoded follows from the depth:
+
+    structure  nothing
+    standard   JPEG: every coefficient, at an eighth of the size; other formats: up to SMALL_PIXELS
+    full       every pixel, of every frame
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from shared.reasons import Reason
+from shared.recipe import Depth, ImageKind
+from validator.colour import eight_bit
+from validator.fingerprint import SIDE, Grey
+from validator.walk import Body, Picture, Rejection
+
+#: PNG, WebP and GIF cost 10 to 40 ms a megapixel and their structure already shows truncation, so `standard`
+#: decodes only those whose perceptual hash is cheap; the others have none.
+SMALL_PIXELS = 512 * 512
+
+_NAMES = {ImageKind.JPEG: "JPEG", ImageKind.PNG: "PNG", ImageKind.WEBP: "WEBP", ImageKind.GIF: "GIF"}
+#: Pixels of the shorter side that a perceptual hash gains nothing beyond.
+_GREY_SIDE = 256
+_MAX_DETAIL = 120
+
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What decoding gave. `grey` is the first frame at some size; `image` the whole first frame if asked for."""
+
+    grey: Grey | None = None
+    image: Image.Image | None = None
+    profile: bytes | None = None  #: ICC of the image
+
+
+def decode(body: Body | bytes, picture: Picture, depth: Depth, *, needs_image: bool) -> Pixels | Rejection:
+    """Decodes as deep as asked. `body` is the image without its metadata and tail, `picture` its header."""
+    try:
+        return _decoder_for(picture, depth, needs_image=needs_image)(body)
+    except MemoryError:
+        return _out_of_memory()
+    except Exception as error:  # decoders raise whatever they like on hostile bytes
+        if "memory" in str(error).lower():
+            return _out_of_memory()
+        return Rejection(Reason.CORRUPT_IMAGE, _one_line(f"{type(error).__name__}: {error}"))
+
+
+def _decoder_for(picture: Picture, depth: Depth, *, needs_image: bool) -> Callable[[Body | bytes], Pixels]:
+    if picture.kind is ImageKind.JPEG:
+        if needs_image:
+            return partial(_jpeg_image, channels=picture.channels)
+        return {Depth.STRUCTURE: _nothing, Depth.STANDARD: _jpeg_eighth, Depth.FULL: _jpeg_grey}[depth]
+    if depth is Depth.FULL:
+        return partial(_all_frames, kind=picture.kind)
+    if needs_image or (depth is Depth.STANDARD and picture.pixels <= SMALL_PIXELS):
+        return partial(_first_frame, kind=picture.kind)
+    return _nothing
+
+
+def _nothing(_body: Body | bytes) -> Pixels:
+    return Pixels()
+
+
+def _jpeg_eighth(body: Body | bytes) -> Pixels:
+    grey = simplejpeg.decode_jpeg(body, colorspace="GRAY", min_height=SIDE, min_width=SIDE, strict=True)
+    return Pixels(grey[:, :, 0])
+
+
+def _jpeg_grey(body: Body | bytes) -> Pixels:
+    return Pixels(simplejpeg.decode_jpeg(body, colorspace="GRAY", strict=True)[:, :, 0])
+
+
+def _jpeg_image(body: Body | bytes, *, channels: int) -> Pixels:
+    opened = _open(body, ImageKind.JPEG)
+    if channels == 4:
+        # Only Pillow knows whether the inks are inverted, and only simplejpeg is strict.
+        grey = _jpeg_eighth(body).grey
+        opened.load()
+        return Pixels(grey, opened, opened.info.get("icc_profile"))
+    space = "GRAY" if channels == 1 else "RGB"
+    array = simplejpeg.decode_jpeg(body, colorspace=space, strict=True)
+    image = Image.fromarray(array[:, :, 0] if channels == 1 else array)
+    return Pixels(_grey_of(image), image, opened.info.get("icc_profile"))
+
+
+def _first_frame(body: Body | bytes, *, kind: ImageKind) -> Pixels:
+    opened = _open(body, kind)
+    opened.load()
+    image = eight_bit(opened)
+    return Pixels(_grey_of(image), image, opened.info.get("icc_profile"))
+
+
+def _all_frames(body: Body | bytes, *, kind: ImageKind) -> Pixels:
+    first = _first_frame(body, kind=kind)
+    opened = _open(body, kind)
+    for frame in range(1, getattr(opened, "n_frames", 1)):
+        opened.seek(frame)
+        opened.load()
+    return first
+
+
+def _open(body: Body | bytes, kind: ImageKind) -> Image.Image:
+    return Image.open(io.BytesIO(body), formats=(_NAMES[kind],))
+
+
+def _grey_of(image: Image.Image) -> Grey:
+    """The picture in grey, shrunk if it is large, transparent parts over white."""
+    factor = min(image.size) // _GREY_SIDE
+    if factor > 1:
+        image = image.reduce(factor)
+    if image.mode in ("RGBA", "LA", "PA"):
+        image = over_white(image)
+    return np.asarray(image.convert("L"))
+
+
+def over_white(image: Image.Image) -> Image.Image:
+    """The picture without its alpha channel, as it looks on white paper."""
+    solid = image.convert("RGBA")
+    paper = Image.new("RGBA", solid.size, (255, 255, 255, 255))
+    return Image.alpha_composite(paper, solid).convert("RGB")
+
+
+def _out_of_memory() -> Rejection:
+    return Rejection(Reason.DECODER_CRASHED, "the decoder ran out of memory")
+
+
+def _one_line(text: str) -> str:
+    """A decoder's own words, cut to printable ASCII: they may repeat bytes of the file."""
+    return "".join(letter for letter in text if " " <= letter <= "~")[:_MAX_DETAIL]

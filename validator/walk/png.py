@@ -1,0 +1,129 @@
+"""The walk over a PNG: every chunk, its checksum, and the frames of an animated one."""
+
+import zlib
+from dataclasses import dataclass, field
+
+from shared.recipe import ImageKind
+from validator.walk.exif import orientation_of
+from validator.walk.picture import Body, Limits, Picture, Role, Span, Spans, corrupt, cut, u32be
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: A colour profile that inflates beyond this is dropped, not stored; in bytes.
+MAX_PROFILE = 1 << 20
+
+_CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+#: Chunks that change how the picture looks; other ancillary ones only say something about it.
+_LOOKS = frozenset(
+    {b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs", b"cICP", b"mDCV", b"cLLI"}
+    | {b"acTL", b"fcTL", b"fdAT"}
+)
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
+
+
+@dataclass(slots=True)
+class _Found:
+    spans: Spans = field(default_factory=Spans)
+    width: int = 0
+    height: int = 0
+    depth: int = 0
+    colour: int = 0
+    frames: int = 0
+    has_palette: bool = False
+    has_pixels: bool = False
+    last: bytes = b""
+    exif: Span | None = None
+
+
+def walk_png(body: Body, limits: Limits) -> Picture:
+    """The picture in a file that starts with the PNG signature. Raises RefusedError, IndexError or struct.error."""
+    found = _Found()
+    found.spans.add(0, len(SIGNATURE), Role.PICTURE)
+    at, parts = len(SIGNATURE), 0
+    while found.last != b"IEND":
+        limits.check_parts(parts := parts + 1, len(body))
+        length, name = u32be(body, at), bytes(body[at + 4 : at + 8])
+        stop = at + 12 + length
+        if stop > len(body):
+            raise cut()
+        if zlib.crc32(body[at + 4 : stop - 4]) != u32be(body, stop - 4):
+            raise corrupt("a chunk's checksum is wrong")
+        _read_chunk(body, name, Span(at + 8, stop - 4, Role.METADATA), found, limits)
+        found.spans.add(at, stop, _role(body, name, at + 8, stop - 4))
+        found.last, at = name, stop
+    return _finish(body, found, at)
+
+
+def _read_chunk(body: Body, name: bytes, content: Span, found: _Found, limits: Limits) -> None:
+    if (name == b"IHDR") != (found.last == b""):
+        raise corrupt("the header chunk is not the first")
+    if name == b"IHDR":
+        _read_header(body, content, found, limits)
+    elif name == b"PLTE":
+        found.has_palette = True
+    elif name == b"IDAT":
+        if found.has_pixels and found.last != b"IDAT":
+            raise corrupt("pixel chunks are not together")
+        found.has_pixels = True
+    elif name == b"acTL":
+        limits.check_frames(u32be(body, content.start))
+    elif name == b"fcTL":
+        limits.check_size(u32be(body, content.start + 4), u32be(body, content.start + 8))
+        found.frames += 1
+        limits.check_frames(found.frames)
+    elif name == b"eXIf":
+        found.exif = found.exif or content
+    elif name not in _CRITICAL and not name[0] & 0x20:
+        raise corrupt("an unknown critical chunk")
+
+
+def _read_header(body: Body, content: Span, found: _Found, limits: Limits) -> None:
+    if content.end - content.start != 13:
+        raise corrupt("a header chunk of the wrong length")
+    at = content.start
+    found.width, found.height = u32be(body, at), u32be(body, at + 4)
+    found.depth, found.colour, packing, filters, interlace = body[at + 8 : at + 13]
+    if found.depth not in _DEPTHS.get(found.colour, ()) or packing or filters or interlace > 1:
+        raise corrupt("the header chunk makes no sense")
+    limits.check_size(found.width, found.height)
+
+
+def _role(body: Body, name: bytes, start: int, end: int) -> Role:
+    if name in _CRITICAL or name in _LOOKS:
+        return Role.PICTURE
+    if name == b"iCCP" and _profile_is_small(body[start:end]):
+        return Role.PROFILE
+    return Role.METADATA
+
+
+def _profile_is_small(content: Body) -> bool:
+    """Whether the profile is there and inflates to at most `MAX_PROFILE` bytes."""
+    name_end = bytes(content[:80]).find(b"\0")
+    if name_end < 1 or len(content) > MAX_PROFILE:
+        return False
+    inflater = zlib.decompressobj()
+    try:
+        inflater.decompress(content[name_end + 2 :], MAX_PROFILE)
+    except zlib.error:
+        return False
+    return inflater.eof
+
+
+def _finish(body: Body, found: _Found, end: int) -> Picture:
+    if not found.has_pixels:
+        raise corrupt("no pixels before the end chunk")
+    if found.colour == 3 and not found.has_palette:
+        raise corrupt("no palette")
+    return Picture(
+        kind=ImageKind.PNG,
+        width=found.width,
+        height=found.height,
+        frames=max(1, found.frames),
+        scans=1,
+        depth=found.depth,
+        channels=_CHANNELS[found.colour],
+        end=end,
+        spans=found.spans.all(),
+        exif=found.exif,
+        orientation=1 if found.exif is None else orientation_of(body[found.exif.start : found.exif.end]),
+    )
