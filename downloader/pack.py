@@ -22,15 +22,21 @@ MAX_INFLATION = 20
 #: Small bodies may inflate further: a 1 kB drawing as text-like GIF is harmless.
 _INFLATION_FLOOR = 64 * 1024
 _COPY = 1024 * 1024
+#: The kernel takes 1,024 pieces in one call.
+_MOST_PIECES = 512
 
 
 class BodyRefused(Exception):
     """The body breaks a rule and the transfer is to be dropped."""
 
-    def __init__(self, reason: Reason, detail: str | None = None) -> None:
+    def __init__(self, reason: Reason, detail: str = "body") -> None:
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+
+
+class BodySuffices(Exception):
+    """All that was wanted has arrived."""
 
 
 class PackClosed(Exception):
@@ -52,8 +58,12 @@ class Pack:
         return self._size
 
     def body(self, max_bytes: int) -> "Body":
-        """A new, empty body of at most that many bytes, after decoding."""
-        return Body(max_bytes, self._folder)
+        """A new, empty body of at most that many bytes after decoding; it is appended when it is finished."""
+        return Body(max_bytes, self)
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
 
     def append(self, body: "Body") -> int:
         """Adds a whole body and returns its offset. Raises WorkAreaFull or PackClosed."""
@@ -75,12 +85,13 @@ class Pack:
 
 
 class Body:
-    """One answer's body while it arrives. `close` it."""
+    """One answer's body while it arrives. `close` it; once it is finished, `offset` says where it lies."""
 
-    def __init__(self, max_bytes: int, folder: Path | None) -> None:
+    def __init__(self, max_bytes: int, pack: Pack | None = None) -> None:
         self.size_bytes = 0
+        self.offset: int | None = None
         self._max_bytes = max_bytes
-        self._folder = folder
+        self._pack = pack
         self._pieces: list[bytes] = []
         self._spilled: IO[bytes] | None = None
         self._inflater: _Inflater | None = None
@@ -88,12 +99,12 @@ class Body:
     def expect(self, length: int | None, encoding: str) -> None:
         """What the headers announce. Raises BodyRefused when it is too much or of no use."""
         if length is not None and length > self._max_bytes:
-            raise BodyRefused(Reason.BODY_TOO_LARGE, "announced")
+            self._overflow("announced")
         if encoding not in ("", "identity"):
             self._inflater = _Inflater(encoding)
 
     def write(self, piece: bytes) -> None:
-        """Takes the next bytes off the wire. Raises BodyRefused or WorkAreaFull."""
+        """Takes the next bytes off the wire. Raises BodyRefused, BodySuffices or WorkAreaFull."""
         if self._inflater is None:
             self._take(piece)
         else:
@@ -101,22 +112,22 @@ class Body:
                 self._take(inflated)
 
     def finish(self) -> None:
-        """No more bytes will come. Raises BodyRefused if the body is not whole."""
+        """No more bytes will come. Raises BodyRefused if it is not whole, WorkAreaFull and PackClosed."""
         if self._inflater is not None and not self._inflater.is_whole:
             raise BodyRefused(Reason.TRUNCATED_BODY, "compressed")
         if self.size_bytes == 0:
             raise BodyRefused(Reason.EMPTY_BODY)
+        if self._pack is not None:
+            self.offset = self._pack.append(self)
+            self.close()
 
     def read(self) -> bytes:
-        """All bytes, for bodies small enough to be read at once."""
-        if self._spilled is None:
-            return b"".join(self._pieces)
-        self._spilled.seek(0)
-        return self._spilled.read()
+        """The bytes of a body that goes to no pack."""
+        return b"".join(self._pieces)
 
     def write_to(self, file: int, offset: int) -> None:
         if self._spilled is None:
-            _write_all(file, b"".join(self._pieces), offset)
+            _write_pieces(file, self._pieces, offset)
             return
         self._spilled.seek(0)
         while piece := self._spilled.read(_COPY):
@@ -132,20 +143,39 @@ class Body:
     def _take(self, piece: bytes) -> None:
         self.size_bytes += len(piece)
         if self.size_bytes > self._max_bytes:
-            raise BodyRefused(Reason.BODY_TOO_LARGE, "received")
+            self._overflow("received")
         if self._spilled is not None:
             with full_disk_is_transient():
                 _write_all(self._spilled.fileno(), piece, self.size_bytes - len(piece))
         else:
             self._pieces.append(piece)
-            if self.size_bytes > SPILL and self._folder is not None:
-                self._spill(self._folder)
+            if self.size_bytes > SPILL and self._pack is not None:
+                self._spill(self._pack.folder)
 
     def _spill(self, folder: Path) -> None:
         with full_disk_is_transient():
             self._spilled = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
-            _write_all(self._spilled.fileno(), b"".join(self._pieces), 0)
+            _write_pieces(self._spilled.fileno(), self._pieces, 0)
         self._pieces.clear()
+
+    def _overflow(self, when: str) -> None:
+        raise BodyRefused(Reason.BODY_TOO_LARGE, when)
+
+
+class Opening(Body):
+    """The first bytes of a body, in memory; what follows is not read."""
+
+    def _take(self, piece: bytes) -> None:
+        self._pieces.append(piece[: self._max_bytes - self.size_bytes])
+        self.size_bytes += len(self._pieces[-1])
+        if self.size_bytes >= self._max_bytes:
+            raise BodySuffices
+
+    def finish(self) -> None:
+        """Whatever came is enough."""
+
+    def _overflow(self, when: str) -> None:
+        """Longer than what is read; no harm."""
 
 
 class _Inflater:
@@ -187,6 +217,13 @@ class _Inflater:
 
 def _is_zlib(start: bytes) -> bool:
     return len(start) >= 2 and start[0] & 0x0F == 8 and (start[0] << 8 | start[1]) % 31 == 0
+
+
+def _write_pieces(file: int, pieces: list[bytes], offset: int) -> None:
+    gathered = pieces if len(pieces) <= _MOST_PIECES else [b"".join(pieces)]
+    written = os.pwritev(file, gathered, offset)
+    if written < sum(map(len, gathered)):
+        _write_all(file, b"".join(gathered)[written:], offset + written)
 
 
 def _write_all(file: int, piece: bytes, offset: int) -> None:
