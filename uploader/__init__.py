@@ -1,0 +1,1 @@
+"""Writes a chunk's accepted images and its index to the destination."""

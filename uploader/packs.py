@@ -1,0 +1,100 @@
+"""What the earlier stages left: the tables of a chunk and the packs that hold its bytes."""
+
+import asyncio
+import mmap
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from shared.chunk import Chunk
+from shared.errors import ChunkError
+from shared.index import Record, is_accepted
+from shared.recipe import ImageKind
+from shared.records import DERIVED_PACK, FETCHED_FILE, PACK, VERDICTS_FILE, from_stream
+from uploader.formats import Picture
+
+#: The validator names the fence of the pack it judged, because a redone validation keeps the fetched one.
+_PACK_FENCE = b"pack_fence"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """A chunk's tables, and where its packs lie. A pack that no accepted row needs is None."""
+
+    source: pa.Table
+    fetched: pa.Table
+    judged: pa.Table
+    pack: Path | None
+    derived: Path | None
+
+
+async def open_verdicts(chunk: Chunk) -> Verdicts:
+    """Raises WorkAreaGone, and ChunkError when the verdicts do not name their pack."""
+    judged = await _table(await chunk.open(VERDICTS_FILE))
+    fence = _pack_fence(judged)
+    needed = {row["derived"] for row in judged.select(["derived", "reason"]).to_pylist() if row["reason"] is None}
+    return Verdicts(
+        source=await chunk.source(),
+        fetched=await _table(await chunk.open(FETCHED_FILE, fence=fence)),
+        judged=judged,
+        pack=await chunk.open(PACK, fence=fence) if needed - {True} else None,
+        derived=await chunk.open(DERIVED_PACK) if True in needed else None,
+    )
+
+
+@contextmanager
+def pictures_in(verdicts: Verdicts, records: Sequence[Record]) -> Iterator[list[Picture]]:
+    """The accepted rows as pictures, in row order; their bytes are windows on the mapped packs."""
+    with ExitStack() as stack:
+        packs = {
+            False: stack.enter_context(_mapped(verdicts.pack)),
+            True: stack.enter_context(_mapped(verdicts.derived)),
+        }
+        places = verdicts.judged.select(["derived", "offset", "length", "stored_format"]).to_pylist()
+        yield [
+            Picture(
+                record=record,
+                kind=ImageKind(place["stored_format"]),
+                body=_window(packs[bool(place["derived"])], place),
+            )
+            for record, place in zip(records, places, strict=True)
+            if is_accepted(record)
+        ]
+
+
+def _pack_fence(judged: pa.Table) -> int:
+    try:
+        return int((judged.schema.metadata or {})[_PACK_FENCE])
+    except (KeyError, ValueError) as error:
+        raise ChunkError("the verdicts do not say which pack they judge") from error
+
+
+async def _table(path: Path) -> pa.Table:
+    return from_stream(await asyncio.to_thread(path.read_bytes))
+
+
+@contextmanager
+def _mapped(path: Path | None) -> Iterator[memoryview]:
+    if path is None or not path.stat().st_size:
+        yield memoryview(b"")
+        return
+    with path.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    view = memoryview(mapping)
+    try:
+        yield view
+    finally:
+        # A put that was cancelled in its thread may still look through a window; the mapping goes with the last one.
+        with suppress(BufferError):
+            view.release()
+            mapping.close()
+
+
+def _window(pack: memoryview, place: Record) -> memoryview:
+    offset, length = place["offset"], place["length"]
+    if offset is None or not length or offset < 0 or offset + length > len(pack):
+        raise ChunkError("an accepted image does not lie in its pack")
+    return pack[offset : offset + length]
