@@ -5,7 +5,7 @@ source ──▶ one fetch for each different URL, hosts interleaved ──▶ p
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from downloader.settings import DownloaderSettings
 from downloader.trust import certificates
 from downloader.web import Web
 from shared.chunk import Chunk, StageResult, Verb
-from shared.guard import Guard, Target
+from shared.guard import Guard, Refusal, Target
 from shared.reasons import Reason
 from shared.records import FETCHED, FETCHED_FILE, PACK, to_stream
 from shared.workdir.local import full_disk_is_transient
@@ -108,12 +108,13 @@ class Downloader:
 
         async def fetch(url: str | None) -> None:
             nonlocal done, passed
-            await fetcher.fetch(url, rows[url])
+            await fetcher.fetch(targets[url], rows[url])
             done += copies[url]
             passed += copies[url] if rows[url].reason is None else 0
             chunk.report(done=done, passed=passed, size_bytes=pack.size_bytes)
 
-        line = self._interleave(list(rows))
+        targets = {url: self._web.guard.check_url(url) for url in rows}
+        line = self._interleave(targets)
         tasks = [asyncio.create_task(fetch(url)) for url in line]
         for url in await _run(line, tasks, ends):
             rows[url].reject(Reason.DEADLINE, "chunk")
@@ -121,11 +122,10 @@ class Downloader:
         chunk.report(done=done, passed=passed, size_bytes=pack.size_bytes)
         return [rows[url] for url in urls]
 
-    def _interleave(self, urls: Sequence[str | None]) -> list[str | None]:
+    def _interleave(self, targets: Mapping[str | None, Target | Refusal]) -> list[str | None]:
         """The same URLs, one of each host in turn; the hosts' limits are asked for on the way."""
         by_host: dict[str, list[str | None]] = {}
-        for url in urls:
-            target = self._web.guard.check_url(url)
+        for url, target in targets.items():
             by_host.setdefault(target.host if isinstance(target, Target) else "", []).append(url)
         self._hosts.expect({host: len(rows) for host, rows in by_host.items() if host})
         return list(_in_turn(list(by_host.values())))

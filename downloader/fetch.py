@@ -12,7 +12,7 @@ from downloader.retry import may_pass, pause, retry_after_of
 from downloader.robots import Robots
 from downloader.transfer import WANTED, Answer, Head
 from downloader.web import Outcome, Web, Wish
-from shared.guard import Refusal
+from shared.guard import Refusal, Target
 from shared.reasons import Reason
 from shared.recipe import Recipe
 
@@ -70,9 +70,8 @@ class Fetcher:
             admit=robots.admit if recipe.robots else None,
         )
 
-    async def fetch(self, url: str | None, row: Fetched) -> None:
+    async def fetch(self, target: Target | Refusal, row: Fetched) -> None:
         """Fills the row in; what is known when the call is cancelled stays in it. Raises WorkAreaFull."""
-        target = self._web.guard.check_url(url)
         if isinstance(target, Refusal):
             row.reject(target.reason, target.detail)
             return

@@ -83,6 +83,20 @@ class Answer:
 #: Statuses whose body is an image; every other body is thrown away.
 WANTED: Final = frozenset({200, 203})
 
+#: The header fields somebody reads; hosts send many more.
+_READ = frozenset(
+    (
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"etag",
+        b"last-modified",
+        b"location",
+        b"retry-after",
+        b"tdm-reservation",
+        b"x-robots-tag",
+    )
+)
 _ABORT = -1
 _REASON_OF = {
     pycurl.E_COULDNT_RESOLVE_HOST: Reason.DNS_TEMPORARY,
@@ -195,9 +209,9 @@ class Transfer:
             self._head = Head(_status(line))
             return None
         name, colon, value = line.partition(b":")
-        if colon:
-            key = name.strip().lower().decode("latin-1")
-            self._head.fields.setdefault(key, []).append(value.strip().decode("latin-1"))
+        key = name.strip().lower()
+        if colon and key in _READ:
+            self._head.fields.setdefault(key.decode(), []).append(value.strip().decode("latin-1"))
         return None
 
     def _judge(self) -> int | None:

@@ -83,6 +83,9 @@ class Guard:
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
+        # Lists repeat their hosts, and the tables are long.
+        self._host_refusal = lru_cache(maxsize=4096)(self._check_host)
+        self._is_allowed = lru_cache(maxsize=4096)(self._find_allowance)
 
     def check_url(self, url: str | None) -> Target | Refusal:
         """The parts of a URL that may be fetched, or why not."""
@@ -96,7 +99,7 @@ class Guard:
         if port is None:
             return _malformed()
         literal = _literal(host)
-        refusal = self._check_host(host, literal) or self._check_port(port, self.is_allowed_host(host))
+        refusal = self._host_refusal(host, literal) or self._check_port(port, self.is_allowed_host(host))
         if refusal:
             return refusal
         target = Target(scheme=split.scheme, host=host, port=port, path=_ascii_path(split.path), literal=literal)
@@ -133,6 +136,9 @@ class Guard:
 
     def is_allowed_host(self, host: str) -> bool:
         """Whether an explicit allowance names the host, or covers it if it is a literal address."""
+        return self._is_allowed(host)
+
+    def _find_allowance(self, host: str) -> bool:
         if host in self.policy.allow_names:
             return True
         literal = _literal(host) if self.policy.allow_cidrs else None
@@ -327,6 +333,7 @@ def _idna(name: str) -> str | None:
     return None if _NUMERIC_LABEL.fullmatch(encoded.rstrip(".").rsplit(".", 1)[-1]) else encoded.lower()
 
 
+@lru_cache(maxsize=4096)
 def _literal(host: str) -> Address | None:
     try:
         return ip_address(host)
