@@ -41,9 +41,6 @@ class ParquetReader(ListReader):
             raise
         self._types = _output_types(self._file.schema_arrow, columns)
         self._groups: int = self._file.metadata.num_row_groups
-        if self._groups > MAX_ROW_GROUPS:
-            self.close()
-            raise BadSource(f"the parquet list has {self._groups:,} row groups; at most {MAX_ROW_GROUPS:,} are read")
         self._group = self._row = 0
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._rest: pa.Table = self.schema.empty_table()
@@ -80,6 +77,7 @@ class ParquetReader(ListReader):
         return pa.concat_tables(taken) if taken else self.schema.empty_table()
 
     def close(self) -> None:
+        self._batches, self._rest = iter(()), self.schema.empty_table()
         self._file.close()
         self._remove_owned()
 
@@ -142,7 +140,10 @@ def _opened(path: Path, columns: Columns) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
         texts = _check_columns(file.schema_arrow, columns)
+        groups = file.metadata.num_row_groups
         file.close()
+        if groups > MAX_ROW_GROUPS:
+            raise BadSource(f"the parquet list has {groups:,} row groups; at most {MAX_ROW_GROUPS:,} are read")
         return pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False, read_dictionary=texts)
     except (pa.ArrowException, OSError) as error:
         raise BadSource(f"the list is no readable parquet: {_first_line(error)}") from error

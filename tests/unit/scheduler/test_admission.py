@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ AMPLE = CellReport(
 )
 
 
-def cell(name: str = "main", *, age_seconds: float = 1, was_shut: Shut | None = None, **fields: int) -> Cell:
+def cell(name: str = "main", *, age_seconds: float = 1, was_shut: Shut | None = None, **fields: Any) -> Cell:
+    """A cell with ample room, but for the fields given: of the report or of the cell."""
     measured = {key: fields.pop(key) for key in list(fields) if hasattr(AMPLE, key)}
     report = WorkerReport(measured=replace(AMPLE, **measured), age=timedelta(seconds=age_seconds))
     return Cell(name=name, reports=(report,), was_shut=was_shut, **fields)

@@ -1,6 +1,7 @@
 """The order of admission, in a table and in a small simulated system."""
 
 import heapq
+import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.priority import clock_at, offset_after, places, score, tier_of, virtual_start
+from scheduler.priority import clock_at, offset_after, offset_at_pass, places, score, tier_of, virtual_start
 from shared.pipeline import CHUNK_ROWS, NEW_TENANT_ROWS, Tier
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -73,7 +74,7 @@ def test_a_long_list_of_a_new_tenant_is_new_only_for_its_first_rows() -> None:
 
     assert [place.tier for place in found].count(Tier.NEW) == 100
     assert [place.tier for place in found[-5:]] == [Tier.FREE] * 5
-    assert all(earlier.score < later.score for earlier, later in zip(found, found[1:], strict=False))
+    assert all(earlier.score < later.score for earlier, later in itertools.pairwise(found))
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ class System:
             heapq.heappush(self.waiting, (rank, len(self.waiting) + len(self.admitted), chunk, start))
 
     def admit(self) -> None:
+        next_start = self.waiting[0][3]
+        self.offset = offset_at_pass(offset=self.offset, now=self.now, elapsed=self.pace, next_start=next_start)
         _, _, chunk, start = heapq.heappop(self.waiting)
         chunk.at = self.now
         self.offset = offset_after(offset=self.offset, now=self.now, virtual_start=start)
@@ -178,6 +181,44 @@ def test_a_giant_does_not_block_a_small_tenant(giant_chunks: int, later: float, 
 
     waits = [chunk.at - chunk.planned_at for chunk in admitted if chunk.tenant == 1]
     assert max(waits) <= 20
+
+
+def test_twenty_giants_do_not_block_a_small_tenant() -> None:
+    # together they ask for six times the capacity, for an hour already
+    giants = [Submission(0, 100 + number, Tier.FREE, 2000) for number in range(20)]
+    small = Submission(3600, 1, Tier.FREE, 4)
+
+    admitted = System(1.7).run([*giants, small])
+
+    waits = [chunk.at - chunk.planned_at for chunk in admitted if chunk.tenant == 1]
+    assert max(waits) <= 300
+
+
+def test_an_endless_flood_of_new_tenants_does_not_starve_a_free_one() -> None:
+    # new tenants alone ask for a fifth more than there is, for hours
+    flood = [Submission(number * 5.7, 100 + number, Tier.NEW, 4) for number in range(3000)]
+    free = Submission(1000, 1, Tier.FREE, 1)
+
+    admitted = System(1.7).run([*flood, free])
+
+    chunk = next(chunk for chunk in admitted if chunk.tenant == 1)
+    assert chunk.at < max(chunk.at for chunk in admitted) / 2
+    assert chunk.at - chunk.planned_at < 600 / 0.1 * 1.5
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0, 1e4), st.floats(-100, 100), st.floats(0, 5), st.floats(0, 2e4))
+def test_the_clock_never_goes_back(now: float, offset: float, elapsed: float, next_start: float) -> None:
+    before = clock_at(now, offset)
+
+    slowed = offset_at_pass(offset=offset, now=now + elapsed, elapsed=elapsed, next_start=next_start)
+
+    assert before - 1e-6 <= clock_at(now + elapsed, slowed) <= before + elapsed + 1e-6
+
+
+def test_the_clock_keeps_its_pace_while_chunks_are_served_in_time() -> None:
+    assert offset_at_pass(offset=7, now=1000, elapsed=1, next_start=1000) == 7
+    assert offset_at_pass(offset=7, now=1000, elapsed=1, next_start=None) == 7
 
 
 def test_capacity_that_lay_idle_is_not_paid_for_later() -> None:
