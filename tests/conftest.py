@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -17,8 +17,9 @@ from redis import Redis
 
 from tests import servers
 
-pytest_plugins = ["tests.contract.stores"] if find_spec("tests.contract") and find_spec("tests.contract.stores") else []
+pytest_plugins = ["tests.contract.stores"]
 
+_TESTS = Path(__file__).parent
 _TEMPLATE = "pixcrawler_template"
 _ROLE = "pixcrawler"
 _names = itertools.count(1)
@@ -84,6 +85,13 @@ def own_redis() -> Iterator[servers.Valkey]:
     """A Redis server that this test may kill and start again."""
     with servers.Valkey() as server:
         yield server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cheap suites first, so that a plain mistake is seen soon."""
+    order = ("unit", "architecture", "contract", "integration", "e2e")
+    places = {folder: place for place, folder in enumerate(order)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(_TESTS).parts[0], 0))
 
 
 def pytest_report_header() -> str:
