@@ -1,0 +1,228 @@
+"""Decode children: a crash, a hang and a picture too large for memory each cost one image."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shared.errors import ChunkError
+from shared.reasons import Reason
+from shared.recipe import Depth, Recipe
+from tests import images
+from validator.children import Columns, DecodeChildren, Limits, allowance, child_environment
+from validator.work import At, ChunkWork, WorkRow
+
+FULL = Recipe(depth=Depth.FULL)
+#: Takes some tenths of a second to decode, so that a look at the position finds the child at work.
+SLOW = images.png_of(8000, 7000, 8, 0, images.zeros(8001 * 7000))
+
+
+def work_of(folder: Path, bodies: Sequence[bytes], recipe: Recipe = FULL) -> ChunkWork:
+    pack = folder / "pack"
+    pack.write_bytes(b"".join(bodies))
+    rows, offset = [], 0
+    for place, body in enumerate(bodies):
+        rows.append(WorkRow(place=place, offset=offset, length=len(body)))
+        offset += len(body)
+    return ChunkWork(pack=pack, derived=folder / "derived", journal=folder / "journal", recipe=recipe, rows=tuple(rows))
+
+
+def unwatched(_at: At) -> None:
+    pass
+
+
+class Once:
+    """Does something to the child when it is first seen at work on an image."""
+
+    def __init__(self, children: DecodeChildren, action: Callable[[int], None]) -> None:
+        self._children = children
+        self._action = action
+        self.is_done = False
+
+    def __call__(self, at: At) -> None:
+        if at.place is not None and not self.is_done:
+            assert self._children.pid is not None
+            self.is_done = True
+            self._action(self._children.pid)
+
+
+def reasons(verdicts: dict[int, Columns]) -> list[object]:
+    return [verdicts[place].get("reason") for place in sorted(verdicts)]
+
+
+async def test_every_image_gets_a_verdict(children: DecodeChildren, tmp_path: Path) -> None:
+    bodies = [*images.good().values(), b"<html>", images.jpeg()[:-40]]
+
+    verdicts = await children.judge(work_of(tmp_path, bodies), unwatched)
+
+    assert reasons(verdicts) == [None, None, None, None, Reason.NOT_AN_IMAGE, Reason.CORRUPT_IMAGE]
+    assert not (tmp_path / "journal").exists()
+
+
+async def test_a_child_is_kept_from_chunk_to_chunk(children: DecodeChildren, tmp_path: Path) -> None:
+    await children.judge(work_of(tmp_path, [images.jpeg()]), unwatched)
+    first = children.pid
+
+    await children.judge(work_of(tmp_path, [images.png()]), unwatched)
+
+    assert children.pid == first
+
+
+async def test_a_killed_child_costs_one_image(children: DecodeChildren, tmp_path: Path) -> None:
+    kill = Once(children, lambda pid: os.kill(pid, signal.SIGKILL))
+
+    verdicts = await children.judge(work_of(tmp_path, [images.jpeg(), SLOW, SLOW, SLOW, images.png()]), kill)
+
+    assert kill.is_done
+    assert sorted(reasons(verdicts), key=str) == [None, None, None, None, Reason.DECODER_CRASHED]
+
+
+async def test_a_child_that_hangs_costs_one_image(tmp_path: Path) -> None:
+    async with DecodeChildren(Limits(image_seconds=2, memory_mb=1024, chunk_seconds=300)) as children:
+        stop = Once(children, lambda pid: os.kill(pid, signal.SIGSTOP))
+
+        verdicts = await children.judge(work_of(tmp_path, [images.jpeg(), SLOW, SLOW, images.png()]), stop)
+
+    assert stop.is_done
+    assert sorted(reasons(verdicts), key=str) == [None, None, None, Reason.DECODER_TIMEOUT]
+
+
+async def test_a_picture_beyond_the_memory_costs_one_image(tmp_path: Path) -> None:
+    wide = images.png_of(7900, 7900, 8, 2, images.zeros((7900 * 3 + 1) * 7900))
+    async with DecodeChildren(Limits(image_seconds=20, memory_mb=150, chunk_seconds=300)) as children:
+        verdicts = await children.judge(work_of(tmp_path, [images.jpeg(), wide, images.png()]), unwatched)
+
+    assert reasons(verdicts) == [None, Reason.DECODER_CRASHED, None]
+
+
+async def test_what_a_dead_child_derived_is_kept(children: DecodeChildren, tmp_path: Path) -> None:
+    stripped = images.with_segment(images.jpeg(), 0xFE, images.SECRET)
+    kill = Once(children, lambda pid: os.kill(pid, signal.SIGKILL))
+    work = work_of(tmp_path, [stripped, SLOW, stripped])
+
+    verdicts = await children.judge(work, kill)
+
+    derived = work.derived.read_bytes()
+    for place in (0, 2):
+        offset, length = verdicts[place]["offset"], verdicts[place]["length"]
+        assert isinstance(offset, int)
+        assert isinstance(length, int)
+        assert derived[offset : offset + length] == images.jpeg()
+
+
+async def test_progress_counts_what_earlier_children_did(children: DecodeChildren, tmp_path: Path) -> None:
+    seen: list[At] = []
+    kill = Once(children, lambda pid: os.kill(pid, signal.SIGKILL))
+
+    def watch(at: At) -> None:
+        seen.append(at)
+        if at.done >= 1:
+            kill(at)
+
+    await children.judge(work_of(tmp_path, [images.jpeg(), SLOW, images.png()]), watch)
+
+    assert [at.done for at in seen] == sorted(at.done for at in seen)
+    assert (seen[-1].done, seen[-1].accepted) == (3, 2)
+
+
+async def test_a_cancelled_chunk_leaves_no_child_and_no_journal(children: DecodeChildren, tmp_path: Path) -> None:
+    begun = asyncio.Event()
+    work = work_of(tmp_path, [SLOW] * 20)
+    task = asyncio.create_task(children.judge(work, lambda at: begun.set() if at.place is not None else None))
+    await begun.wait()
+    pid = children.pid
+    assert pid is not None
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert children.pid is None
+    assert not psutil.pid_exists(pid)
+    assert not work.journal.exists()
+
+
+async def test_a_decoder_that_cannot_work_is_an_error_of_the_chunk(children: DecodeChildren, tmp_path: Path) -> None:
+    work = work_of(tmp_path, [images.jpeg()])
+    work.pack.unlink()
+
+    with pytest.raises(ChunkError):
+        await children.judge(work, unwatched)
+
+
+async def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PARENT, str(tmp_path), stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    )
+    assert parent.stdout is not None
+    child = psutil.Process(int(await parent.stdout.readline()))
+
+    parent.kill()
+    await parent.wait()
+
+    await asyncio.to_thread(psutil.wait_procs, [child], timeout=20)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from shared.recipe import Recipe
+from tests import images
+from validator.children import DecodeChildren, Limits
+from validator.work import ChunkWork, WorkRow
+
+async def main(folder):
+    body = images.jpeg()
+    (folder / "pack").write_bytes(body)
+    work = ChunkWork(pack=folder / "pack", derived=folder / "derived", journal=folder / "journal", recipe=Recipe(),
+                     rows=(WorkRow(place=0, offset=0, length=len(body)),))
+    async with DecodeChildren(Limits(image_seconds=10, memory_mb=1024, chunk_seconds=100)) as children:
+        await children.judge(work, lambda at: None)
+        print(children.pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+LIMITS = Limits(image_seconds=10, memory_mb=1024, chunk_seconds=540)
+
+ALLOWANCES = [
+    # seconds left, rows left, seconds allowed
+    (540, 500, 10),
+    (410, 500, 10),
+    (400, 400, 4),
+    (400, 100, 10),
+    (40, 400, 0.4),
+    (4, 1, 2),
+    (-1, 5, 0),
+]
+
+
+@pytest.mark.parametrize(("left", "rows", "allowed"), ALLOWANCES)
+def test_slow_images_use_up_what_later_ones_may_take(left: float, rows: int, allowed: float) -> None:
+    assert allowance(LIMITS, left_seconds=left, left_rows=rows) == pytest.approx(allowed)
+
+
+def test_a_chunk_of_hanging_images_ends_in_time() -> None:
+    left = LIMITS.chunk_seconds
+
+    for rows in range(500, 0, -1):
+        left -= allowance(LIMITS, left_seconds=left, left_rows=rows)
+
+    assert left >= 0
+
+
+def test_a_child_is_told_no_secrets() -> None:
+    environment = {"PATH": "/bin", "PIXCRAWLER_DATABASE_URL": "postgresql://u:p@h/d", "AWS_SECRET_ACCESS_KEY": "x"}
+
+    told = child_environment(environment)
+
+    assert told["PATH"] == "/bin"
+    assert not [name for name in told if name.startswith(("PIXCRAWLER", "AWS"))]

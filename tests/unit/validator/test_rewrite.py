@@ -1,0 +1,280 @@
+"""Stored bytes: nothing but the picture, the same pixels, upright, and the same every time."""
+
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from shared.reasons import Reason
+from shared.recipe import ImageFormat, Recipe, ResizeMode
+from tests import images
+from validator.judge import Verdict, judge
+
+BLOCK = images.exif_block(6)
+HIDDEN = (images.SECRET, images.GPS_TEXT, b"hidden-tail", b"Pentax")
+
+
+def stored(body: bytes, **recipe: Any) -> bytes:
+    return bytes_of(judge(memoryview(body), Recipe(**recipe)))
+
+
+def bytes_of(verdict: Verdict) -> bytes:
+    assert verdict.stored is not None, verdict.columns
+    return bytes(verdict.stored)
+
+
+def opened(body: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(body))
+    image.load()
+    return image
+
+
+def seen(body: bytes) -> npt.NDArray[np.int16]:
+    """The pixels as a viewer shows them that obeys the orientation."""
+    return np.asarray(ImageOps.exif_transpose(opened(body)).convert("RGB"), dtype=np.int16)
+
+
+def with_all_metadata(kind: str, orientation: int) -> bytes:
+    """An image with EXIF (place and text), XMP, comments and a tail."""
+    block = images.exif_block(orientation)
+    xmp = b"<x:xmpmeta>" + images.SECRET + b"</x:xmpmeta>"
+    if kind == "jpg":
+        body = images.with_segment(images.jpeg(), 0xFE, images.SECRET)
+        body = images.with_segment(body, 0xED, b"Photoshop 3.0\0" + images.SECRET)
+        body = images.with_segment(body, 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp)
+        return images.with_segment(body, 0xE1, b"Exif\0\0" + block) + images.TAIL
+    if kind == "png":
+        body = images.with_chunk(images.png(), b"tEXt", b"Comment\0" + images.SECRET)
+        body = images.with_chunk(body, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+        return images.with_chunk(body, b"eXIf", block) + images.TAIL
+    return images.webp(lossless=True, exif=block, xmp=xmp) + images.TAIL
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "gif"])
+def test_a_plain_image_is_stored_as_it_came(kind: str) -> None:
+    body = images.good()[kind]
+
+    verdict = judge(memoryview(body), Recipe())
+
+    assert bytes_of(verdict) == body
+    assert verdict.columns["derived"] is False
+    assert verdict.columns["stored_sha256"] == verdict.columns["sha256"]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "gif"])
+def test_a_tail_is_cut_off_without_a_copy(kind: str) -> None:
+    body = images.good()[kind]
+
+    verdict = judge(memoryview(body + images.TAIL), Recipe())
+
+    assert bytes_of(verdict) == body
+    assert verdict.columns["derived"] is False
+    assert verdict.columns["length"] == len(body)
+    assert verdict.columns["stored_sha256"] != verdict.columns["sha256"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_stripping_keeps_every_pixel_upright(kind: str, orientation: int) -> None:
+    body = with_all_metadata(kind, orientation)
+
+    verdict = judge(memoryview(body), Recipe())
+
+    after = bytes_of(verdict)
+    assert np.array_equal(seen(after), seen(body))
+    assert seen(after).shape[:2] == (verdict.columns["height"], verdict.columns["width"])
+    assert not [text for text in HIDDEN if text in after]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_only_the_orientation_is_left_of_the_metadata(kind: str) -> None:
+    turned, upright = (opened(stored(with_all_metadata(kind, orientation))) for orientation in (6, 1))
+
+    assert dict(turned.getexif()) == {0x0112: 6}
+    assert dict(upright.getexif()) == {}
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_metadata_stays_when_the_recipe_keeps_it(kind: str) -> None:
+    body = with_all_metadata(kind, 6)
+
+    verdict = judge(memoryview(body), Recipe(keep_metadata=True))
+
+    assert bytes_of(verdict) == body.removesuffix(images.TAIL)
+    assert verdict.columns["derived"] is False
+
+
+def test_a_gif_loses_its_comment_and_keeps_its_loop_and_frames() -> None:
+    body = images.encoded(
+        images.picture(),
+        "GIF",
+        save_all=True,
+        append_images=[images.picture().rotate(9)],
+        loop=3,
+        comment=images.SECRET,
+    )
+    assert images.SECRET in body
+
+    after = stored(body)
+
+    assert images.SECRET not in after
+    assert opened(after).info["loop"] == 3
+    assert getattr(opened(after), "n_frames", 1) == 2
+
+
+def test_a_colour_profile_survives_stripping() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for kind in ("JPEG", "PNG", "WEBP"):
+        body = images.encoded(images.picture(), kind, icc_profile=profile, exif=images.exif_block())
+
+        after = opened(stored(body))
+
+        assert after.info["icc_profile"] == profile
+        assert dict(after.getexif()) == {}
+
+
+def test_an_oversized_profile_is_dropped() -> None:
+    body = images.encoded(images.picture(), "JPEG", icc_profile=bytes(2 << 20))
+
+    after = stored(body)
+
+    assert len(after) < len(body) - (2 << 20)
+    assert np.array_equal(seen(after), seen(images.encoded(images.picture(), "JPEG")))
+
+
+def test_a_pointer_to_cut_pictures_goes_even_if_metadata_stays() -> None:
+    first = images.with_segment(images.jpeg(), 0xE2, b"MPF\0" + bytes(40))
+
+    after = stored(first + images.jpeg(32, 32), keep_metadata=True)
+
+    assert after == images.jpeg()
+
+
+RENDERED: dict[str, tuple[bytes, dict[str, Any], str, tuple[int, int]]] = {
+    "jpeg": (images.jpeg(), {"resize_mode": ResizeMode.BORDER, "image_size": 128}, "JPEG", (128, 128)),
+    "png": (images.png(), {"resize_mode": ResizeMode.CENTER_CROP, "image_size": 32}, "PNG", (32, 32)),
+    "webp": (images.webp(), {"resize_mode": ResizeMode.KEEP_RATIO, "image_size": 32}, "WEBP", (48, 32)),
+    "gif": (images.animated("GIF"), {"resize_mode": ResizeMode.KEEP_RATIO, "image_size": 32}, "PNG", (48, 32)),
+    "png to jpeg": (images.png(mode="RGBA"), {"image_format": ImageFormat.JPEG}, "JPEG", images.SIZE),
+    "gif to webp": (images.animated("GIF"), {"image_format": ImageFormat.WEBP}, "WEBP", images.SIZE),
+    "jpeg to png": (images.jpeg(), {"image_format": ImageFormat.PNG}, "PNG", images.SIZE),
+    "palette to jpeg": (images.png(mode="P"), {"image_format": ImageFormat.JPEG}, "JPEG", images.SIZE),
+    "bits to webp": (images.png(mode="1"), {"image_format": ImageFormat.WEBP}, "WEBP", images.SIZE),
+    "alpha and grey to png": (images.webp(), {"image_format": ImageFormat.PNG}, "PNG", images.SIZE),
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_new_pixels_have_the_size_and_format_asked_for(name: str) -> None:
+    body, recipe, kind, size = RENDERED[name]
+
+    verdict = judge(memoryview(body), Recipe(**recipe))
+
+    image = opened(bytes_of(verdict))
+    assert (image.format, image.size, getattr(image, "n_frames", 1)) == (kind, size, 1)
+    assert (verdict.columns["width"], verdict.columns["height"]) == size
+    assert verdict.columns["derived"] is True
+    assert verdict.columns["stored_format"] == {"JPEG": "jpg"}.get(kind, kind.lower())
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_same_bytes_give_the_same_bytes(name: str) -> None:
+    body, recipe, _, _ = RENDERED[name]
+
+    assert stored(body, **recipe) == stored(body, **recipe)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_new_pixels_are_upright_and_carry_no_metadata(orientation: int) -> None:
+    body = with_all_metadata("png", orientation)
+
+    after = stored(body, resize_mode=ResizeMode.KEEP_RATIO, image_size=32)
+
+    whole = ImageOps.exif_transpose(opened(body)).resize(opened(after).size, Image.Resampling.BOX)
+    assert np.array_equal(seen(after), np.asarray(whole.convert("RGB")))
+    assert dict(opened(after).getexif()) == {}
+    assert not [text for text in HIDDEN if text in after]
+
+
+def test_kept_metadata_of_new_pixels_says_upright() -> None:
+    body = with_all_metadata("jpg", 6)
+
+    after = opened(stored(body, keep_metadata=True, resize_mode=ResizeMode.KEEP_RATIO, image_size=32))
+
+    assert after.size == (32, 48)
+    assert after.getexif()[0x0112] == 1
+    assert after.getexif()[0x8298] == images.SECRET.decode()
+
+
+COLOURS: dict[str, tuple[bytes, dict[str, Any], tuple[int, int, int]]] = {
+    # what the picture shows, as RGB
+    "cmyk": (images.cmyk_jpeg(), {"image_format": ImageFormat.PNG}, (0, 255, 255)),
+    "16 bits": (images.grey_png_16(48_000), {"image_format": ImageFormat.JPEG}, (187, 187, 187)),
+    "clear over white": (
+        images.encoded(Image.new("RGBA", (40, 40), (200, 0, 0, 0)), "PNG"),
+        {"image_format": ImageFormat.JPEG},
+        (255, 255, 255),
+    ),
+    "half clear over white": (
+        images.encoded(Image.new("RGBA", (40, 40), (0, 0, 0, 128)), "PNG"),
+        {"image_format": ImageFormat.JPEG},
+        (127, 127, 127),
+    ),
+    "clear colour of a palette": (
+        images.encoded(Image.new("RGBA", (40, 40), (200, 0, 0, 0)).quantize(4), "PNG"),
+        {"image_format": ImageFormat.JPEG},
+        (255, 255, 255),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_colours_come_out_as_they_look(name: str) -> None:
+    body, recipe, colour = COLOURS[name]
+
+    mean = seen(stored(body, **recipe)).mean(axis=(0, 1))
+
+    assert np.abs(mean - colour).max() <= 3
+
+
+def test_another_colour_space_is_turned_into_srgb() -> None:
+    lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    red = Image.new("RGB", (40, 40), (200, 30, 30))
+
+    unfitting = stored(images.encoded(red, "PNG", icc_profile=lab_like), image_format=ImageFormat.JPEG)
+    damaged = stored(images.encoded(red, "PNG", icc_profile=b"no profile"), image_format=ImageFormat.JPEG)
+
+    for after in (unfitting, damaged):
+        assert np.abs(seen(after).mean(axis=(0, 1)) - (200, 30, 30)).max() <= 3
+        assert "icc_profile" not in opened(after).info
+
+
+def test_a_border_is_white() -> None:
+    after = seen(stored(images.jpeg(96, 48), resize_mode=ResizeMode.BORDER, image_size=96, image_format="png"))
+
+    assert (after[:24] == 255).all()
+    assert (after[-24:] == 255).all()
+    assert not (after[24:-24] == 255).all()
+
+
+def test_jpegs_are_not_encoded_again_for_a_jpeg_dataset() -> None:
+    assert stored(images.jpeg(), image_format=ImageFormat.JPEG) == images.jpeg()
+
+
+def test_enlarging_beyond_the_pixel_limit_is_refused() -> None:
+    recipe = Recipe(resize_mode=ResizeMode.KEEP_RATIO, image_size=10_000, max_pixels=1_000_000)
+
+    verdict = judge(memoryview(images.jpeg()), recipe)
+
+    assert verdict.columns["reason"] == Reason.TOO_MANY_PIXELS
+
+
+def test_a_webp_that_cannot_be_is_refused() -> None:
+    body = images.png_of(17_000, 8, 8, 0, images.zeros(17_001 * 8))
+
+    verdict = judge(memoryview(body), Recipe(image_format=ImageFormat.WEBP))
+
+    assert verdict.columns["reason"] == Reason.TOO_LARGE
