@@ -368,6 +368,19 @@ def test_parquet_that_repeats_one_huge_text_is_read_in_little_memory(tmp_path: P
     assert most < 300_000_000
 
 
+def test_a_row_group_of_any_size_is_read_in_little_memory(tmp_path: Path) -> None:
+    rows = 200_000
+    urls = pa.array([f"https://example.org/{number:0100d}" for number in range(rows)])
+    pq.write_table(pa.table({"url": urls}), tmp_path / "list.parquet", row_group_size=rows)
+    del urls
+    before = pa.total_allocated_bytes()
+
+    with open_list(tmp_path / "list.parquet") as reader:
+        most = max(pa.total_allocated_bytes() - before for _ in reader.slices())
+
+    assert most < 12_000_000
+
+
 def test_inline_rows_are_read_as_any_list(tmp_path: Path) -> None:
     rows: list[str | dict[str, object]] = [{"url": "https://a.org/1", "caption": "é"}, "https://a.org/2", {"url": None}]
 

@@ -185,6 +185,15 @@ def test_what_is_not_parquet_is_told_so(tmp_path: Path, content: bytes) -> None:
     assert "not parquet" in sentence or "footer is damaged" in sentence
 
 
+def test_a_parquet_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
+    table = pa.table({"url": ["https://a.org/1"] * 50, "caption": ["x" * 2_000_000] * 50})
+    pq.write_table(table, tmp_path / "a.parquet", use_dictionary=False, compression="zstd")
+
+    assert refusal(tmp_path / "a.parquet", caption_col="caption") == (
+        "the column 'caption' unpacks too far; at most 200 times is accepted"
+    )
+
+
 def test_damaged_parquet_is_told_where(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"url": [f"https://a.org/{number}" for number in range(5000)]}), path, compression="zstd")
