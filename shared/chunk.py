@@ -47,6 +47,7 @@ class Claim:
     work_fence: int | None  #: of the draft the stage before published
     attempt: int  #: from 1
     crashes: int  #: workers that died under this chunk
+    restarts: int = 0  #: times it began anew
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import os
 
 os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "true")  # read when prometheus_client is imported
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values  # noqa: E402
-from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FILES_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -28,7 +28,7 @@ def _pool_slot() -> str:
 
 
 if FILES_VARIABLE in os.environ:
-    values.ValueClass = values.MultiProcessValue(process_identifier=_pool_slot)
+    values.ValueClass = values.MultiProcessValue(process_identifier=_pool_slot)  # type: ignore[no-untyped-call]
 
 # --- stages -------------------------------------------------------------------------------------------
 claims = Counter("pixcrawler_claims_total", "Bells answered, by what the claim gave", ["stage", "result"])
@@ -53,9 +53,8 @@ images = Gauge(
     "pixcrawler_images", "Rows of all jobs whose chunks have ended, by outcome and reason", ["outcome", "reason"]
 )
 chunks = Gauge("pixcrawler_chunks", "Chunks by state", ["state"])
-slots = Gauge("pixcrawler_slots", "Admission slots", ["state"])
+slots_held = Gauge("pixcrawler_slots_held", "Admission slots that hold a chunk")
 backlog = Gauge("pixcrawler_backlog_chunks", "Chunks waiting for admission", ["tier"])
-queue_depth = Gauge("pixcrawler_queue_depth", "Bells waiting in a queue", ["queue"])
 admission_shut = Gauge("pixcrawler_admission_shut", "1 for the reason nothing is admitted", ["reason"])
 leases_expired = Counter("pixcrawler_leases_expired_total", "Chunks taken from workers that fell silent", ["stage"])
 
@@ -71,5 +70,5 @@ def exposition() -> bytes:
     if FILES_VARIABLE not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

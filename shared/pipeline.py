@@ -1,8 +1,9 @@
 """What happens to a chunk: states, stages, queues, retries, limits and tiers, declared once.
 
-    pending ▶ download_ready ▶ downloading ▶ validate_ready ▶ validating ▶ upload_ready ▶ uploading ▶ cleaning ▶ completed
-       ▲                                                                                            │  ├▶ failed
-       └───────── work area gone or cell dead: the slot is freed and the chunk starts again ────────┘  └▶ cancelled
+    pending ▶ download_ready ▶ downloading ▶ validate_ready ▶ validating ▶ upload_ready ▶ uploading ▶ cleaning
+       ▲                                                                                    │           ├▶ completed
+       └──── work area gone or cell dead: the slot is freed and the chunk starts again ─────┘           ├▶ failed
+                                                                                                        └▶ cancelled
 
 `…ing` falls back to `…_ready` on back-off or soft stop, and whatever holds a slot can go to `cleaning`
 with its outcome set. `shared/stage.py` carries a chunk along this line, `shared/db/chunks.py` writes it
@@ -93,6 +94,8 @@ class RetryPolicy:
     outage_delay: timedelta = 5 * SECOND
     #: Workers that may die under a chunk before it is given up.
     crashes: int = 3
+    #: Times a chunk may begin anew because its work area was gone.
+    restarts: int = 3
 
     def delay(self, attempt: int) -> timedelta:
         """The pause after the given attempt (1 = first), before jitter: doubled each time, bounded."""
@@ -116,6 +119,9 @@ class Stage:
     soft_stop: timedelta
     #: Chunks of one job are claimed from the lowest place up, so that the lowest duplicate wins.
     in_order: bool = False
+    #: Whether a chunk of a cancelled job is still carried to the end of this stage: what is half stored
+    #: would be objects without index rows.
+    outlasts_cancel: bool = False
 
     @property
     def queue(self) -> str:
@@ -164,6 +170,7 @@ UPLOAD = Stage(
     deadline=15 * MINUTE,
     soft_stop=40 * SECOND,
     in_order=True,
+    outlasts_cancel=True,
 )
 
 PIPELINE = (DOWNLOAD, VALIDATE, UPLOAD)
@@ -186,7 +193,7 @@ def stage_named(name: str) -> Stage:
 
 def _allowed() -> dict[ChunkState, frozenset[ChunkState]]:
     moves: dict[ChunkState, set[ChunkState]] = {
-        ChunkState.PENDING: {DOWNLOAD.ready, ChunkState.FAILED, ChunkState.CANCELLED},
+        ChunkState.PENDING: {DOWNLOAD.ready, ChunkState.CLEANING},
         ChunkState.CLEANING: set(FINAL_STATES),
         ChunkState.FAILED: {ChunkState.PENDING},
         ChunkState.COMPLETED: set(),

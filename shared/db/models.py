@@ -250,6 +250,7 @@ class Cell(Base):
     free_inodes: Mapped[int] = mapped_column(BigInteger)
     memory_available_bytes: Mapped[int] = mapped_column(BigInteger)
     memory_total_bytes: Mapped[int] = mapped_column(BigInteger)
+    memory_is_own: Mapped[bool] = mapped_column(server_default="false")
     seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
@@ -264,8 +265,6 @@ class Leader(Base):
     expires_at: Mapped[datetime]
     #: Virtual clock minus wall clock, seconds.
     clock_offset: Mapped[float] = mapped_column(server_default="0")
-    #: "ok", or why nothing is admitted.
-    admission: Mapped[str] = mapped_column(server_default="ok")
 
 
 class Fingerprint(Base):

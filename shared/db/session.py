@@ -17,6 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from shared.errors import DatabaseUnavailable
 
+#: For those who use them and need not know SQLAlchemy.
+Engine = AsyncEngine
+Connection = AsyncConnection
+
 #: SQLSTATE classes and codes that may pass: connection, resources, shutdown, locks, read-only fail-over.
 #: Anything else is a bug and says so: treating every error as passing makes endless loops.
 _TRANSIENT_CLASSES = frozenset({"08", "53", "40"})

@@ -45,8 +45,12 @@ class WorkArea(Protocol):
         """A published file as a local, read-only path. Raises WorkAreaGone when it is not there."""
         ...
 
-    async def remove(self, job: UUID, chunk: int, *, keep: frozenset[int] = frozenset()) -> None:
-        """Removes a chunk's drafts except those of the fences to keep. Nothing there is no error."""
+    async def discard(self, key: WorkKey) -> None:
+        """Removes one claim's draft, published or not. Nothing there is no error."""
+        ...
+
+    async def remove(self, job: UUID, chunk: int) -> None:
+        """Removes all drafts of a chunk. Nothing there is no error."""
         ...
 
     def older_than(self, age: timedelta) -> AsyncIterator[WorkKey]:

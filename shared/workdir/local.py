@@ -55,7 +55,7 @@ class LocalWorkArea:
 
     async def draft(self, key: WorkKey) -> LocalDraft:
         published = self._folder(key)
-        unpublished = published.with_name(published.name + _UNPUBLISHED)
+        unpublished = _unpublished(published)
         with full_disk_is_transient():
             await asyncio.to_thread(_make_empty, unpublished, published)
         return LocalDraft(unpublished, published)
@@ -66,8 +66,12 @@ class LocalWorkArea:
             raise WorkAreaGone(f"chunk {key.chunk} has no {name} from fence {key.fence}")
         return path
 
-    async def remove(self, job: UUID, chunk: int, *, keep: frozenset[int] = frozenset()) -> None:
-        await asyncio.to_thread(self._remove, job, chunk, keep)
+    async def discard(self, key: WorkKey) -> None:
+        folder = self._folder(key)
+        await asyncio.to_thread(_remove_folders, folder, _unpublished(folder))
+
+    async def remove(self, job: UUID, chunk: int) -> None:
+        await asyncio.to_thread(_remove_folders, self._chunk_folder(job, chunk))
 
     async def older_than(self, age: timedelta) -> AsyncIterator[WorkKey]:
         for key in await asyncio.to_thread(self._older_than, age):
@@ -78,14 +82,6 @@ class LocalWorkArea:
 
     def _chunk_folder(self, job: UUID, chunk: int) -> Path:
         return self._root / str(job) / str(chunk)
-
-    def _remove(self, job: UUID, chunk: int, keep: frozenset[int]) -> None:
-        folder = self._chunk_folder(job, chunk)
-        for draft in _entries(folder):
-            if _fence_of(draft) not in keep:
-                shutil.rmtree(draft, ignore_errors=True)
-        for empty in (folder, folder.parent):
-            _remove_if_empty(empty)
 
     def _older_than(self, age: timedelta) -> list[WorkKey]:
         latest = time.time() - age.total_seconds()
@@ -102,6 +98,18 @@ class LocalWorkArea:
                         )
                     except (ValueError, FileNotFoundError):
                         continue  # not ours, or removed meanwhile
+
+
+def _unpublished(folder: Path) -> Path:
+    return folder.with_name(folder.name + _UNPUBLISHED)
+
+
+def _remove_folders(*folders: Path) -> None:
+    """Removes sibling folders, and the folders above them as far as they are empty then (chunk, job)."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    for above in (folders[0].parent, folders[0].parent.parent):
+        _remove_if_empty(above)
 
 
 def _make_empty(unpublished: Path, published: Path) -> None:

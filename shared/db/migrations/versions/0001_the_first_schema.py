@@ -1,5 +1,7 @@
 """The first schema."""
 
+# ruff: noqa: E501
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -39,6 +41,7 @@ def upgrade() -> None:
         sa.Column("free_inodes", sa.BigInteger(), nullable=False),
         sa.Column("memory_available_bytes", sa.BigInteger(), nullable=False),
         sa.Column("memory_total_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("memory_is_own", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.PrimaryKeyConstraint("name", "worker"),
     )
@@ -49,7 +52,6 @@ def upgrade() -> None:
         sa.Column("term", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("clock_offset", sa.Double(), server_default="0", nullable=False),
-        sa.Column("admission", sa.Text(), server_default="ok", nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(

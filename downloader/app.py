@@ -1,0 +1,15 @@
+"""Wires the service; the one module of it that builds when it is imported (`celery -A downloader.app worker`)."""
+
+import shared.worker  # isort: skip  # sets what celery reads when it is imported
+
+from downloader import tasks
+from downloader.download import open_downloader
+from downloader.settings import DownloaderSettings
+from shared.pipeline import DOWNLOAD
+
+settings = DownloaderSettings.load()
+celery = shared.worker.build_worker(
+    DOWNLOAD, settings, lambda resources: open_downloader(settings, resources.redis), keeps_house=True
+)
+
+__all__ = ["celery", "settings", "tasks"]

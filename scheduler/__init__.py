@@ -1,0 +1,1 @@
+"""The lone scheduler: plans jobs into chunks, admits chunks, rings bells, mends what broke, finishes jobs."""

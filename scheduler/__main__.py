@@ -1,0 +1,6 @@
+"""Starts the service: `python -m scheduler`."""
+
+from scheduler.app import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

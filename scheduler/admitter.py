@@ -1,0 +1,129 @@
+"""Lets chunks in: as many as there is room for, in the order of the priority set.
+
+The set is looked at, chunks are admitted in PostgreSQL, and only then taken out of the set: whatever dies in
+between, a chunk is admitted once. With Redis away the same order is read from the rows.
+"""
+
+import structlog
+from redis.exceptions import RedisError
+
+from scheduler.admission import Cell, Decision, Shut, WorkerReport, decide, learned_needs
+from scheduler.priority import offset_after
+from scheduler.settings import SchedulerSettings
+from shared import metrics
+from shared.db import cells, leader, slots
+from shared.db.leader import Term
+from shared.db.session import Connection, transaction
+from shared.db.slots import Admitted
+from shared.resources import Resources
+from shared.waiting import WaitingSet
+
+#: What clients read while nothing is let in.
+WAITING_FOR = {
+    Shut.NOBODY_REPORTS: "a downloader: none reports",
+    Shut.SLOTS: "a free slot",
+    Shut.DISK: "room on the work volume",
+    Shut.INODES: "inodes on the work volume",
+    Shut.MEMORY: "memory",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Admitter:
+    """Remembers which cells were shut, so that they open again only with some room to spare."""
+
+    def __init__(self, settings: SchedulerSettings, resources: Resources, waiting: WaitingSet) -> None:
+        self._settings = settings
+        self._resources = resources
+        self._waiting = waiting
+        self._shut: dict[str, Shut] = {}
+        #: Why nothing is let in now; None when something may be.
+        self.why: Shut | None = None
+
+    async def admit(self, term: Term) -> int:
+        """Admits what may be admitted now; how many that was."""
+        decision = await self._decide()
+        self._shut, self.why = dict(decision.shut), decision.why
+        admitted = await self._fill(term, decision) if decision.places else []
+        if admitted:
+            log.info("chunks_admitted", count=len(admitted))
+        return len(admitted)
+
+    async def audit(self) -> None:
+        """Rebuilds the priority set when it does not hold what the rows say."""
+        async with transaction(self._resources.engine) as connection:
+            expected = await slots.all_waiting(connection)
+        try:
+            if await self._waiting.size() != len(expected):
+                await self._waiting.rebuild(expected)
+                log.info("waiting_set_rebuilt", chunks=len(expected))
+        except (RedisError, OSError):
+            log.warning("waiting_set_away")
+
+    async def _decide(self) -> Decision:
+        async with transaction(self._resources.engine) as connection:
+            await slots.provide(connection, self._settings.max_chunks)
+            measured = await cells.reports(connection)
+            held = await slots.in_flight(connection)
+            needs = learned_needs(await slots.recent_work_bytes(connection))
+        found = [
+            Cell(
+                name=name,
+                reports=tuple(WorkerReport(measured=report, age=age) for cell, report, age in measured if cell == name),
+                in_flight=held[name].chunks if name in held else 0,
+                not_started=held[name].not_started if name in held else 0,
+                written_bytes=held[name].written_bytes if name in held else 0,
+                was_shut=self._shut.get(name),
+            )
+            for name in sorted({cell for cell, _, _ in measured})
+        ]
+        in_flight = sum(cell.chunks for cell in held.values())
+        return decide(found, needs=needs, max_chunks=self._settings.max_chunks, in_flight=in_flight)
+
+    async def _fill(self, term: Term, decision: Decision) -> list[Admitted]:
+        """Looks at the next in line until the places are filled or nobody waits."""
+        places, admitted = list(decision.places), []
+        while places:
+            wanted = await self._next(len(places))
+            if not wanted:
+                break
+            async with leader.leading(self._resources.engine, term) as connection:
+                let_in = await slots.admit(connection, wanted, places)
+                await self._advance_clock(connection, term, let_in)
+            await self._take_out(wanted)
+            admitted += let_in
+            places = places[len(let_in) :]
+            if self._is_redis_away:
+                break  # the rows name only who still waits: asking again now gives the same
+        return admitted
+
+    async def _next(self, count: int) -> list[int]:
+        self._is_redis_away = False
+        try:
+            return await self._waiting.peek(count)
+        except (RedisError, OSError):
+            self._is_redis_away = True
+            async with transaction(self._resources.engine) as connection:
+                return await slots.next_waiting(connection, count)
+
+    async def _take_out(self, wanted: list[int]) -> None:
+        """Takes out the admitted, and also those that turned out not to wait: paused, cancelled, admitted before."""
+        try:
+            await self._waiting.remove(wanted)
+        except (RedisError, OSError):
+            log.warning("waiting_set_away")
+
+    async def _advance_clock(self, connection: Connection, term: Term, let_in: list[Admitted]) -> None:
+        if not let_in:
+            return
+        now, offset = await leader.clock(connection)
+        for chunk in let_in:
+            offset = offset_after(offset=offset, now=now, virtual_start=chunk.virtual_start)
+        await leader.set_clock(connection, term, offset=offset)
+
+
+def show_admission(why: Shut | None) -> None:
+    """Exports why admission is shut."""
+    for reason in Shut:
+        metrics.admission_shut.labels(reason=reason.value).set(1 if reason is why else 0)

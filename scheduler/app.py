@@ -1,0 +1,68 @@
+"""Wires the scheduler."""
+
+import asyncio
+import signal
+from datetime import timedelta
+
+from scheduler.admitter import Admitter
+from scheduler.caretaker import Caretaker
+from scheduler.leadership import Leadership
+from scheduler.loop import Loop
+from scheduler.planner import Planner
+from scheduler.settings import SchedulerSettings
+from shared.broker import build_app
+from shared.errors import PixCrawlerError
+from shared.health import HealthServer
+from shared.logs import set_up_logs
+from shared.resources import open_resources
+from shared.startup import exit_with, wait_for_database
+from shared.waiting import WaitingSet
+from shared.wakeup import Wakeup
+
+#: Notified when a job was submitted or changed by its client, and when a chunk ended.
+CHANNELS = ("pixcrawler_jobs", "pixcrawler_scheduler")
+
+
+async def serve(settings: SchedulerSettings) -> None:
+    """Runs the scheduler until SIGTERM or SIGINT. Raises PixCrawlerError when it cannot start."""
+    await wait_for_database(settings)
+    async with open_resources(settings, connections=3) as resources:
+        waiting = WaitingSet(resources.redis)
+        planner, wakeup = Planner(resources, waiting), Wakeup(settings.database_url, *CHANNELS)
+        leadership = Leadership(resources.engine)
+        loop = Loop(
+            resources,
+            leadership,
+            planner,
+            Admitter(settings, resources, waiting),
+            Caretaker(settings, resources, build_app(settings), leadership),
+            wakeup,
+            tick=timedelta(seconds=settings.tick_seconds),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, loop.stop)
+        health = _serve_health(settings, loop)
+        try:
+            await loop.run()
+        finally:
+            if health:
+                health.close()
+            await wakeup.close()
+            planner.close()
+
+
+def _serve_health(settings: SchedulerSettings, loop: Loop) -> HealthServer | None:
+    if not settings.http_port:
+        return None
+    return HealthServer(settings.http_host, settings.http_port, {"loop": loop.stall_check}, is_live=loop.stall_check)
+
+
+def main() -> int:
+    """The exit code of `python -m scheduler`."""
+    settings = SchedulerSettings.load()
+    set_up_logs(settings, service="scheduler")
+    try:
+        asyncio.run(serve(settings))
+    except PixCrawlerError as error:
+        return exit_with(error)
+    return 0

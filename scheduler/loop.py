@@ -1,0 +1,152 @@
+"""The scheduler's one loop: look, decide, act, wait to be woken or for a second.
+
+Only the leader acts. Planning runs beside the loop, a part at a time, so that a long list is never in the
+way of admission.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from scheduler.admitter import WAITING_FOR, Admitter, show_admission
+from scheduler.caretaker import Caretaker
+from scheduler.finisher import finish_jobs
+from scheduler.leadership import Leadership
+from scheduler.planner import Planner
+from scheduler.truth import export_truth
+from shared.db import leader, lifecycle
+from shared.db.leader import NotLeader, Term
+from shared.errors import PixCrawlerError, TransientError
+from shared.resources import Resources
+from shared.wakeup import Wakeup
+
+#: A loop that did not turn for this long was stopped; leases are judged anew.
+_STALLED = timedelta(seconds=5)
+#: Planning rests this long when there is nothing to plan.
+_PLAN_EVERY = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class _Chore:
+    """Something done every so often."""
+
+    every: timedelta
+    do: Callable[[Term], Awaitable[None]]
+    due_at: float = float("-inf")
+
+
+class Loop:
+    """Turns until told to stop."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        leadership: Leadership,
+        planner: Planner,
+        admitter: Admitter,
+        caretaker: Caretaker,
+        wakeup: Wakeup,
+        *,
+        tick: timedelta,
+    ) -> None:
+        self._resources = resources
+        self._leadership = leadership
+        self._planner = planner
+        self._admitter = admitter
+        self._caretaker = caretaker
+        self._wakeup = wakeup
+        self._tick = tick
+        self._turned_at = time.monotonic()
+        self._stopping = asyncio.Event()
+        self._chores = (
+            _Chore(timedelta(0), self._admit),
+            _Chore(timedelta(0), caretaker.ring),
+            _Chore(timedelta(0), caretaker.end_cancelled),
+            _Chore(timedelta(0), self._finish),
+            _Chore(timedelta(seconds=1), self._note_waiting),
+            _Chore(timedelta(seconds=2), self._audit_waiting),
+            _Chore(timedelta(seconds=5), self._export),
+            _Chore(timedelta(seconds=10), caretaker.expire),
+            _Chore(timedelta(seconds=60), caretaker.audit),
+        )
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wakeup.event.set()
+
+    def stall_check(self) -> str | None:
+        """None while the loop turns."""
+        silent = time.monotonic() - self._turned_at
+        return None if silent < 30 else f"the loop has not turned for {silent:.0f} s"
+
+    async def run(self) -> None:
+        planning = asyncio.create_task(self._plan_for_ever())
+        try:
+            while not self._stopping.is_set():
+                self._notice_stall()
+                await self._turn()
+                await self._wakeup.wait(self._tick.total_seconds())
+        finally:
+            planning.cancel()
+            await asyncio.wait({planning})
+            await self._leadership.resign()
+
+    async def _turn(self) -> None:
+        for chore in self._chores:
+            if time.monotonic() < chore.due_at or (term := await self._leadership.term()) is None:
+                continue
+            chore.due_at = time.monotonic() + chore.every.total_seconds()
+            try:
+                await chore.do(term)
+            except NotLeader:
+                self._leadership.doubt()
+            except TransientError as error:
+                log.warning("scheduler_hindered", chore=chore.do.__name__, error=str(error))
+                self._leadership.doubt()
+
+    async def _plan_for_ever(self) -> None:
+        while True:
+            if not await self._plan():
+                await asyncio.sleep(_PLAN_EVERY)
+
+    async def _plan(self) -> bool:
+        term = await self._leadership.term()
+        try:
+            planned = term is not None and await self._planner.plan_part(term)
+        except PixCrawlerError as error:
+            log.warning("planning_hindered", error=str(error))
+            return False
+        if planned:
+            self._wakeup.event.set()
+        return planned
+
+    def _notice_stall(self) -> None:
+        now = time.monotonic()
+        if now - self._turned_at > _STALLED.total_seconds() + self._tick.total_seconds():
+            log.warning("loop_stalled", seconds=round(now - self._turned_at, 1))
+            self._leadership.since = now
+        self._turned_at = now
+
+    async def _admit(self, term: Term) -> None:
+        await self._admitter.admit(term)
+        show_admission(self._admitter.why)
+
+    async def _finish(self, term: Term) -> None:
+        await finish_jobs(self._resources, term)
+
+    async def _note_waiting(self, term: Term) -> None:
+        why = self._admitter.why
+        async with leader.leading(self._resources.engine, term) as connection:
+            await lifecycle.note_waiting(connection, WAITING_FOR[why] if why else "")
+
+    async def _audit_waiting(self, _term: Term) -> None:
+        await self._admitter.audit()
+
+    async def _export(self, _term: Term) -> None:
+        await export_truth(self._resources)

@@ -1,0 +1,177 @@
+"""Plans jobs, a part at a time: read on in the list, store the part in the spool, insert its chunks.
+
+The cursor moves in the transaction that inserts the chunks, and a part planned again has the same bytes, so
+planning can be cut off anywhere. Jobs with the shortest plan go first: a list of ten million rows does not
+keep a list of ten waiting.
+"""
+
+import asyncio
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+from redis.exceptions import RedisError
+
+from scheduler.planning import Part, part_chunks, plan_slice
+from scheduler.priority import Place, clock_at, places
+from shared.db import leader, lifecycle
+from shared.db.leader import Term
+from shared.db.lifecycle import NewChunk, Plan
+from shared.db.session import Connection, transaction
+from shared.errors import BadSource, PermanentError
+from shared.manifest import ListFormat, ListReader, open_list
+from shared.resources import Resources
+from shared.waiting import WaitingSet
+
+#: A list is fetched from the spool in blocks of this size.
+_BLOCK_BYTES = 8 * 1024 * 1024
+#: Lists kept open between their parts.
+_MOST_OPEN = 8
+_ARROW = "application/vnd.apache.arrow.stream"
+
+log = structlog.get_logger(__name__)
+
+
+class OpenList:
+    """A list on this machine's disk, open for reading on."""
+
+    def __init__(self, path: Path, reader: ListReader) -> None:
+        self.path = path
+        self.reader = reader
+
+    def close(self) -> None:
+        self.reader.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Planner:
+    """Plans in a folder of its own, which is removed with it."""
+
+    def __init__(self, resources: Resources, waiting: WaitingSet) -> None:
+        self._resources = resources
+        self._waiting = waiting
+        self._folder = tempfile.TemporaryDirectory(prefix="pixcrawler-plans-")
+        self._open: dict[UUID, OpenList] = {}
+
+    def close(self) -> None:
+        for job in list(self._open):
+            self._forget(job)
+        self._folder.cleanup()
+
+    async def plan_part(self, term: Term) -> bool:
+        """Plans one part of the job whose turn it is. False: there is nothing to plan."""
+        async with transaction(self._resources.engine) as connection:
+            plan = await lifecycle.to_plan(connection)
+        if plan is None:
+            return False
+        try:
+            opened = await self._list_of(plan)
+            part = await asyncio.to_thread(self._slice, plan, opened)
+        except PermanentError as error:
+            await self._give_up(term, plan, error)
+            return True
+        await self._store(term, plan, part)
+        return True
+
+    async def _list_of(self, plan: Plan) -> OpenList:
+        if plan.job_id not in self._open:
+            while len(self._open) >= _MOST_OPEN:
+                self._forget(next(iter(self._open)))
+            path = await self._fetch(plan)
+            self._open[plan.job_id] = OpenList(path, await asyncio.to_thread(_open, path, plan))
+        return self._open[plan.job_id]
+
+    async def _fetch(self, plan: Plan) -> Path:
+        path = Path(self._folder.name) / f"{plan.job_id}.list"
+        stored = await self._resources.spool.stat(plan.source["key"])
+        if stored is None:
+            raise BadSource("the list is not in the spool any more; submit it again")
+        with path.open("wb") as file:
+            for offset in range(0, stored.size_bytes, _BLOCK_BYTES):
+                length = min(_BLOCK_BYTES, stored.size_bytes - offset)
+                block = await self._resources.spool.get(stored.key, offset=offset, length=length)
+                await asyncio.to_thread(file.write, block)
+        return path
+
+    def _slice(self, plan: Plan, opened: OpenList) -> Part:
+        return plan_slice(
+            opened.reader,
+            plan.cursor,
+            first_row=plan.next_row,
+            first_ordinal=plan.planned_chunks,
+            max_chunks=part_chunks(plan.planned_chunks),
+            path=Path(self._folder.name) / f"{plan.job_id}.part",
+        )
+
+    async def _store(self, term: Term, plan: Plan, part: Part) -> None:
+        key = f"plans/{plan.job_id}/{plan.planned_chunks:06d}.arrow"
+        try:
+            await self._resources.spool.create(key, part.path, content_type=_ARROW, sha256=part.sha256)
+        finally:
+            part.path.unlink(missing_ok=True)
+        scores = await self._insert(term, plan, part, key)
+        if part.is_last:
+            self._forget(plan.job_id)
+        log.info("part_planned", job=str(plan.job_id), chunks=len(part.chunks), rows=part.rows, is_last=part.is_last)
+        try:
+            await self._waiting.add(scores)
+        except (RedisError, OSError):
+            log.warning("waiting_set_behind", job=str(plan.job_id))  # the audit finds it
+
+    async def _insert(self, term: Term, plan: Plan, part: Part, key: str) -> dict[int, float]:
+        async with leader.leading(self._resources.engine, term) as connection:
+            now = await lifecycle.to_plan(connection, job_id=plan.job_id)
+            if now is None or now.cursor != plan.cursor:
+                return {}  # paused, cancelled, or planned by a successor meanwhile
+            placed = await self._places(connection, now, part)
+            new = [
+                NewChunk(
+                    ordinal=chunk.ordinal,
+                    first_row=chunk.first_row,
+                    rows=chunk.rows,
+                    part_key=key,
+                    part_offset=chunk.offset,
+                    part_length=chunk.length,
+                    tier=place.tier,
+                    virtual_start=place.virtual_start,
+                    score=place.score,
+                )
+                for chunk, place in zip(part.chunks, placed, strict=True)
+            ]
+            return await lifecycle.add_chunks(connection, now, new, cursor=part.cursor, is_last=part.is_last)
+
+    async def _places(self, connection: Connection, plan: Plan, part: Part) -> list[Place]:
+        now, offset = await leader.clock(connection)
+        return places(
+            (chunk.rows for chunk in part.chunks),
+            clock=clock_at(now, offset),
+            tenant_last=plan.tenant_last_start,
+            plan=plan.tenant_plan,
+            created_at=plan.tenant_created_at,
+            now=datetime.fromtimestamp(now, UTC),
+            rows_planned=plan.tenant_rows,
+        )
+
+    async def _give_up(self, term: Term, plan: Plan, error: PermanentError) -> None:
+        self._forget(plan.job_id)
+        log.warning("planning_stopped", job=str(plan.job_id), error=str(error))
+        async with leader.leading(self._resources.engine, term) as connection:
+            await lifecycle.stop_planning(connection, plan.job_id, error_code=error.code, error=str(error))
+
+    def _forget(self, job: UUID) -> None:
+        opened = self._open.pop(job, None)
+        if opened:
+            opened.close()
+
+
+def _open(path: Path, plan: Plan) -> ListReader:
+    source = plan.source
+    return open_list(
+        path,
+        list_format=ListFormat(source["format"]),
+        url_col=source["url_col"],
+        caption_col=source["caption_col"],
+        save_columns=source["save_columns"],
+    )

@@ -1,0 +1,17 @@
+"""What an operator may set for the scheduler."""
+
+from pydantic import Field
+
+from shared.pipeline import MAX_CHUNKS
+from shared.settings import Settings
+
+
+class SchedulerSettings(Settings):
+    """Read from `PIXCRAWLER_<NAME>`, as all settings."""
+
+    max_chunks: int = Field(default=MAX_CHUNKS, ge=1, le=10_000, description="Chunks in flight in the whole system")
+    hold_seconds: float = Field(default=60.0, ge=0, description="How long a chunk waits for lower ones of its job")
+    grace_seconds: float = Field(
+        default=75.0, ge=0, description="After a start or an outage no lease is taken for this long"
+    )
+    tick_seconds: float = Field(default=1.0, gt=0, le=60, description="How often it looks without being woken")

@@ -1,0 +1,120 @@
+"""The Celery app, built from `shared/pipeline.py`: routing and a process pool, nothing more.
+
+JSON only; every queue declared, so that a mistyped one is an error; no retry, ETA, chord or result backend:
+guarantees are conditional UPDATEs in PostgreSQL. On Redis messages are acknowledged early and taken only
+when a child is free: late acknowledgement kills busy workers of Celery 5.7.0 when Redis restarts. Bells are
+published by queue through the anonymous exchange, because a named exchange on Redis drops every message
+silently after FLUSHALL. The only module that imports kombu.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+from kombu.exceptions import KombuError
+
+from shared.db.bells import Bell
+from shared.errors import TransientError
+from shared.messages import ChunkMessage
+from shared.pipeline import DEFAULT_CELL, PIPELINE, Stage
+from shared.settings import Settings
+
+_EXCHANGE: Exchange = Exchange("pixcrawler", type="direct", durable=True)  # type: ignore[no-untyped-call]
+#: Celery's limits are back-stops behind the stage's own deadline.
+_SOFT_LIMIT_AFTER = 30
+_HARD_LIMIT_AFTER = 90
+
+
+class BrokerUnavailable(TransientError):
+    code = "broker_unavailable"
+
+
+def _queue(name: str) -> Queue:
+    return Queue(name, exchange=_EXCHANGE, routing_key=name, durable=True)  # type: ignore[no-untyped-call]
+
+
+def build_app(settings: Settings, stage: Stage | None = None) -> Celery:
+    """An app that can ring every stage, and that consumes only `stage` (in this cell) when it is a worker's."""
+    app = Celery("pixcrawler", broker=settings.broker(), set_as_current=True)
+    cells = {DEFAULT_CELL, settings.cell}
+    app.conf.update(
+        task_queues=[_queue(declared.queue_of(cell)) for declared in PIPELINE for cell in sorted(cells)],
+        task_default_queue=PIPELINE[0].queue,
+        task_default_exchange=_EXCHANGE.name,
+        task_default_routing_key=PIPELINE[0].routing_key,
+        task_create_missing_queues=False,
+        task_serializer="json",
+        result_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_acks_late=False,
+        task_reject_on_worker_lost=False,
+        task_publish_retry=False,
+        task_send_sent_event=False,
+        task_annotations={declared.task: _limits(declared) for declared in PIPELINE},
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_lost_wait=2,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_acquire_timeout=5,
+        broker_transport_options=_transport_options(settings.broker()),
+        enable_utc=True,
+        event_queue_exclusive=None,
+    )
+    if stage:
+        app.amqp.queues.select([stage.queue_of(settings.cell)])
+    return app
+
+
+def _limits(stage: Stage) -> dict[str, float]:
+    deadline = stage.deadline.total_seconds()
+    return {"soft_time_limit": deadline + _SOFT_LIMIT_AFTER, "time_limit": deadline + _HARD_LIMIT_AFTER}
+
+
+def _transport_options(url: str) -> dict[str, Any]:
+    if url.startswith("amqp"):
+        return {"confirm_publish": True}
+    return {
+        "visibility_timeout": 3600,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }
+
+
+def ring(app: Celery, bell: Bell) -> None:
+    """Rings one bell; blocks for some seconds at most. Raises BrokerUnavailable; it may have rung all the same."""
+    queue = bell.stage.queue_of(bell.cell)
+    if queue not in app.amqp.queues:
+        app.amqp.queues.add(_queue(queue))  # a cell that reported after this app was built
+    message = ChunkMessage(
+        chunk=bell.chunk_id,
+        job=bell.job_id,
+        stage=bell.stage.name,
+        attempt=bell.attempt,
+        cell=bell.cell,
+        why=bell.why,
+    )
+    with _translated_errors():
+        app.send_task(
+            bell.stage.task,
+            args=[message.encode()],
+            queue=queue,
+            headers={"traceparent": bell.traceparent} if bell.traceparent else None,
+        )
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except (KombuError, OSError, TimeoutError) as error:
+        raise BrokerUnavailable("the broker is not available") from error

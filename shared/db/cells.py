@@ -1,0 +1,50 @@
+"""What workers report of their cells, and what the scheduler reads of it."""
+
+from dataclasses import asdict
+from datetime import timedelta
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.capacity import CellReport
+
+_FIELDS = (
+    "free_bytes",
+    "total_bytes",
+    "free_inodes",
+    "memory_available_bytes",
+    "memory_total_bytes",
+    "memory_is_own",
+)
+
+
+async def report(connection: AsyncConnection, cell: str, worker: str, measured: CellReport) -> None:
+    """Stores a worker's newest measurement."""
+    await connection.execute(
+        text(f"""
+            INSERT INTO cells (name, worker, {", ".join(_FIELDS)}, seen_at)
+            VALUES (:cell, :worker, {", ".join(":" + field for field in _FIELDS)}, clock_timestamp())
+            ON CONFLICT (name, worker) DO UPDATE SET seen_at = excluded.seen_at,
+                {", ".join(f"{field} = excluded.{field}" for field in _FIELDS)}"""),
+        {"cell": cell, "worker": worker, **asdict(measured)},
+    )
+
+
+async def withdraw(connection: AsyncConnection, cell: str, worker: str) -> None:
+    """Takes a worker out that stops; a killed one grows stale."""
+    await connection.execute(
+        text("DELETE FROM cells WHERE name = :cell AND worker = :worker"), {"cell": cell, "worker": worker}
+    )
+
+
+async def forget_silent(connection: AsyncConnection, *, after: timedelta = timedelta(hours=1)) -> None:
+    """Takes out workers not heard of for that long."""
+    await connection.execute(
+        text("DELETE FROM cells WHERE seen_at < clock_timestamp() - CAST(:after AS interval)"), {"after": after}
+    )
+
+
+async def reports(connection: AsyncConnection) -> list[tuple[str, CellReport, timedelta]]:
+    """Each worker's cell, newest measurement, and how old it is."""
+    rows = await connection.execute(text("SELECT *, clock_timestamp() - seen_at AS age FROM cells"))
+    return [(row.name, CellReport(**{field: getattr(row, field) for field in _FIELDS}), row.age) for row in rows]

@@ -1,0 +1,280 @@
+"""What clients do with jobs: submit, look, pause, resume, cancel. Every statement names the tenant.
+
+A job's changes are told on the channel `pixcrawler_jobs` when they are committed; the payload is its id.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.pipeline import FINAL_JOB_STATES, FINAL_STATES, SLOT_STATES, ChunkState, JobState
+
+CHANNEL = "pixcrawler_jobs"
+_FINAL = sorted(FINAL_JOB_STATES)
+_PAUSABLE = sorted({JobState.QUEUED, JobState.PLANNING, JobState.RUNNING})
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRow:
+    """A job as its tenant sees it. Counts are sums over ended chunks."""
+
+    id: UUID
+    dataset_id: UUID
+    revision: int
+    name: str
+    state: JobState
+    destination: str
+    endpoint: str | None
+    recipe: Mapping[str, Any]
+    planned_rows: int
+    is_planned: bool  #: whether the list has been read to its end
+    accepted: int
+    rejected: Mapping[str, int]
+    stored_bytes: int
+    waiting_for: str
+    error_code: str | None
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    seen_at: datetime  #: when this was read, by the database's clock
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL_JOB_STATES
+
+    @property
+    def ended_rows(self) -> int:
+        """Rows of chunks that have ended."""
+        return self.accepted + sum(self.rejected.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """What a client submits, checked."""
+
+    tenant_id: UUID
+    name: str
+    destination: str
+    endpoint: str | None
+    recipe: Mapping[str, Any]
+    source: Mapping[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occupant:
+    """The dataset that the database knows at a destination, and its newest job."""
+
+    dataset_id: UUID
+    tenant_id: UUID
+    job_id: UUID
+    digest: str
+    state: JobState
+    has_results: bool  #: whether a chunk of it has ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class InFlight:
+    """A chunk that holds a slot: how many of its rows each stage has done, as of its last heartbeat."""
+
+    id: int
+    job_id: UUID
+    state: ChunkState
+    rows: int
+    progress: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedChunk:
+    """A chunk whose index can be read."""
+
+    ordinal: int
+    rows: int
+
+
+_JOB = """
+    SELECT jobs.id, dataset_id, jobs.revision, jobs.name, state, destination, nullif(endpoint, '') AS endpoint, recipe,
+           planned_rows, planned_at IS NOT NULL AS is_planned, (counts ->> 'accepted')::bigint AS accepted,
+           counts -> 'rejected' AS rejected, stored_bytes, waiting_for, error_code, error, jobs.created_at, started_at,
+           finished_at, clock_timestamp() AS seen_at
+    FROM jobs JOIN datasets ON datasets.id = dataset_id"""
+
+
+async def get(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> JobRow | None:
+    """A job of this tenant's; None also when it is somebody else's."""
+    found = await connection.execute(
+        text(f"{_JOB} WHERE jobs.id = :id AND jobs.tenant_id = :tenant"), {"id": job_id, "tenant": tenant_id}
+    )
+    row = found.one_or_none()
+    return None if row is None else _job(row)
+
+
+async def get_many(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[JobRow]:
+    """Jobs by id, whosever they are: for streams whose right to see them was checked when they were opened."""
+    found = await connection.execute(text(f"{_JOB} WHERE jobs.id = ANY(:ids)"), {"ids": list(job_ids)})
+    return [_job(row) for row in found]
+
+
+async def newest(
+    connection: AsyncConnection,
+    tenant_id: UUID,
+    *,
+    state: JobState | None,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[JobRow]:
+    """A tenant's jobs, newest first, from behind the place `before`."""
+    created_at, job_id = before or (None, None)
+    found = await connection.execute(
+        text(f"""
+            {_JOB}
+            WHERE jobs.tenant_id = :tenant AND (CAST(:state AS text) IS NULL OR state = :state)
+              AND (CAST(:created_at AS timestamptz) IS NULL
+                   OR (jobs.created_at, jobs.id) < (CAST(:created_at AS timestamptz), CAST(:id AS uuid)))
+            ORDER BY jobs.created_at DESC, jobs.id DESC LIMIT :limit"""),
+        {"tenant": tenant_id, "state": state, "created_at": created_at, "id": job_id, "limit": limit},
+    )
+    return [_job(row) for row in found]
+
+
+async def occupant(connection: AsyncConnection, destination: str, endpoint: str | None) -> Occupant | None:
+    """What is known to lie at a destination, whosever it is."""
+    found = await connection.execute(
+        text("""
+            SELECT datasets.id AS dataset_id, datasets.tenant_id, jobs.id AS job_id, digest, state,
+                   EXISTS (SELECT FROM chunks WHERE job_id = jobs.id AND chunks.state = ANY(:ended)) AS has_results
+            FROM datasets JOIN jobs ON jobs.dataset_id = datasets.id AND jobs.revision = datasets.revision
+            WHERE destination = :destination AND endpoint = :endpoint"""),
+        {"destination": destination, "endpoint": endpoint or "", "ended": sorted(FINAL_STATES)},
+    )
+    row = found.one_or_none()
+    return None if row is None else Occupant(**{**row._asdict(), "state": JobState(row.state)})
+
+
+async def create(connection: AsyncConnection, new: NewJob) -> UUID | None:
+    """Adds a dataset and the job that builds it. None when somebody was faster at this destination."""
+    dataset_id = await connection.scalar(
+        text("""
+            INSERT INTO datasets (tenant_id, destination, endpoint, revision)
+            VALUES (:tenant, :destination, :endpoint, 0)
+            ON CONFLICT (destination, endpoint) DO NOTHING RETURNING id"""),
+        {"tenant": new.tenant_id, "destination": new.destination, "endpoint": new.endpoint or ""},
+    )
+    if dataset_id is None:
+        return None
+    job_id: UUID = await connection.scalar(
+        text("""
+            INSERT INTO jobs (tenant_id, dataset_id, revision, name, recipe, source, digest)
+            VALUES (:tenant, :dataset, 0, :name, CAST(:recipe AS jsonb), CAST(:source AS jsonb), :digest)
+            RETURNING id"""),
+        {
+            "tenant": new.tenant_id,
+            "dataset": dataset_id,
+            "name": new.name,
+            "recipe": json.dumps(new.recipe),
+            "source": json.dumps(new.source),
+            "digest": new.digest,
+        },
+    )
+    await tell(connection, job_id)
+    return job_id
+
+
+async def forget_dataset(connection: AsyncConnection, dataset_id: UUID) -> bool:
+    """Removes a dataset whose client emptied its destination. False while a job of it is unfinished."""
+    locked = await connection.execute(
+        text("SELECT state FROM jobs WHERE dataset_id = :id FOR UPDATE"), {"id": dataset_id}
+    )
+    if any(state not in FINAL_JOB_STATES for (state,) in locked):
+        return False
+    await connection.execute(text("DELETE FROM jobs WHERE dataset_id = :id"), {"id": dataset_id})
+    await connection.execute(text("DELETE FROM datasets WHERE id = :id"), {"id": dataset_id})
+    return True
+
+
+async def cancel(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> bool:
+    """Any unfinished job ▶ cancelling. False when it was not moved."""
+    return await _move(connection, tenant_id, job_id, "'cancelling'", "state <> ALL(:states)", [*_FINAL, "cancelling"])
+
+
+async def pause(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> bool:
+    """queued, planning, running ▶ paused. False when it was not moved."""
+    return await _move(connection, tenant_id, job_id, "'paused'", "state = ANY(:states)", _PAUSABLE)
+
+
+async def resume(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> bool:
+    """paused ▶ where planning stands. False when it was not moved."""
+    where_it_stood = """
+        CASE WHEN planned_at IS NOT NULL THEN 'running' WHEN cursor IS NULL THEN 'queued' ELSE 'planning' END"""
+    return await _move(connection, tenant_id, job_id, where_it_stood, "state = ANY(:states)", [JobState.PAUSED])
+
+
+async def in_flight(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[InFlight]:
+    """The chunks of these jobs that hold a slot."""
+    found = await connection.execute(
+        text("""
+            SELECT id, job_id, state, rows, progress FROM chunks
+            WHERE state = ANY(:held) AND job_id = ANY(:jobs) ORDER BY id"""),
+        {"held": sorted(SLOT_STATES), "jobs": list(job_ids)},
+    )
+    return [InFlight(**{**row._asdict(), "state": ChunkState(row.state)}) for row in found]
+
+
+async def ended_chunks(
+    connection: AsyncConnection,
+    job_id: UUID,
+    *,
+    start: int,
+    limit: int,
+    accepted: bool | None = None,
+    reason: str | None = None,
+) -> list[EndedChunk]:
+    """Ended chunks from an ordinal on, in input order; only those whose counts promise rows of the asked kind."""
+    found = await connection.execute(
+        text("""
+            SELECT ordinal, rows FROM chunks
+            WHERE job_id = :job AND ordinal >= :start AND state = ANY(:ended)
+              AND (CAST(:accepted AS bool) IS NULL OR ((counts ->> 'accepted')::bigint > 0) AND :accepted
+                   OR ((counts ->> 'accepted')::bigint < rows) AND NOT :accepted)
+              AND (CAST(:reason AS text) IS NULL OR jsonb_exists(counts -> 'rejected', :reason))
+            ORDER BY ordinal LIMIT :limit"""),
+        {
+            "job": job_id,
+            "start": start,
+            "ended": sorted(FINAL_STATES),
+            "accepted": accepted,
+            "reason": reason,
+            "limit": limit,
+        },
+    )
+    return [EndedChunk(ordinal=row.ordinal, rows=row.rows) for row in found]
+
+
+async def tell(connection: AsyncConnection, job_id: UUID) -> None:
+    """Tells who listens that a job has changed; heard when the transaction is committed."""
+    await connection.execute(text("SELECT pg_notify(:channel, :job)"), {"channel": CHANNEL, "job": str(job_id)})
+
+
+async def _move(
+    connection: AsyncConnection, tenant_id: UUID, job_id: UUID, to: str, where: str, states: Sequence[str]
+) -> bool:
+    moved = await connection.execute(
+        text(f"""
+            UPDATE jobs SET state = {to}, version = version + 1
+            WHERE id = :id AND tenant_id = :tenant AND {where}"""),
+        {"id": job_id, "tenant": tenant_id, "states": [str(state) for state in states]},
+    )
+    if moved.rowcount:
+        await tell(connection, job_id)
+    return moved.rowcount > 0
+
+
+def _job(row: Row[Any]) -> JobRow:
+    return JobRow(**{**row._asdict(), "state": JobState(row.state)})

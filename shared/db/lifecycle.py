@@ -1,0 +1,255 @@
+"""How a job moves on: planned, paused, finished. What the scheduler and the workers write of it.
+
+(What clients ask for, create, pause, resume and cancel, is in `shared/db/jobs.py`.)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.chunk import NewObject, SourceRef
+from shared.db.models import Json
+from shared.pipeline import FINAL_STATES, JobState, Tier
+from shared.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A job that is to be planned on, and where its tenant stands."""
+
+    job_id: UUID
+    dataset_id: UUID
+    tenant_id: UUID
+    source: Json
+    cursor: Json | None
+    planned_rows: int
+    planned_chunks: int
+    next_row: int  #: dataset-wide number of the next row
+    traceparent: str | None
+    tenant_plan: Tier
+    tenant_created_at: datetime
+    tenant_rows: int
+    tenant_last_start: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewChunk:
+    """A planned chunk, as its row will say."""
+
+    ordinal: int
+    first_row: int
+    rows: int
+    part_key: str
+    part_offset: int
+    part_length: int
+    tier: Tier
+    virtual_start: float
+    score: float
+
+
+async def to_plan(connection: AsyncConnection, *, job_id: UUID | None = None) -> Plan | None:
+    """The unfinished plan that has waited longest, shortest first; or that job's, locked with its tenant's row."""
+    locked = "FOR UPDATE OF jobs, tenants, datasets" if job_id else ""
+    row = (
+        await connection.execute(
+            text(f"""
+                SELECT jobs.id AS job_id, dataset_id, jobs.tenant_id, source, cursor, planned_rows, planned_chunks,
+                    next_row, traceparent, plan AS tenant_plan, tenants.created_at AS tenant_created_at,
+                    tenants.rows_planned AS tenant_rows, last_virtual_start AS tenant_last_start
+                FROM jobs JOIN tenants ON tenants.id = jobs.tenant_id JOIN datasets ON datasets.id = dataset_id
+                WHERE planned_at IS NULL AND state IN ('queued', 'planning')
+                  AND (CAST(:job AS uuid) IS NULL OR jobs.id = :job)
+                ORDER BY planned_chunks, jobs.created_at LIMIT 1 {locked}"""),
+            {"job": job_id},
+        )
+    ).first()
+    return Plan(**{**row._mapping, "tenant_plan": Tier(row.tenant_plan)}) if row else None
+
+
+async def add_chunks(
+    connection: AsyncConnection, plan: Plan, new: Sequence[NewChunk], *, cursor: Mapping[str, int], is_last: bool
+) -> dict[int, float]:
+    """Inserts planned chunks and moves the cursor, all at once; the new chunks' scores by id."""
+    rows = await connection.execute(
+        text("""
+            INSERT INTO chunks (job_id, ordinal, first_row, rows, part_key, part_offset, part_length,
+                tier, virtual_start, score, traceparent)
+            SELECT :job, new.*, :traceparent FROM unnest(CAST(:ordinals AS int[]), CAST(:first_rows AS bigint[]),
+                CAST(:rows AS int[]), CAST(:keys AS text[]), CAST(:offsets AS bigint[]), CAST(:lengths AS bigint[]),
+                CAST(:tiers AS text[]), CAST(:starts AS float8[]), CAST(:scores AS float8[])) AS new
+            RETURNING id, score"""),
+        {
+            "job": plan.job_id,
+            "traceparent": plan.traceparent,
+            "ordinals": [chunk.ordinal for chunk in new],
+            "first_rows": [chunk.first_row for chunk in new],
+            "rows": [chunk.rows for chunk in new],
+            "keys": [chunk.part_key for chunk in new],
+            "offsets": [chunk.part_offset for chunk in new],
+            "lengths": [chunk.part_length for chunk in new],
+            "tiers": [chunk.tier for chunk in new],
+            "starts": [chunk.virtual_start for chunk in new],
+            "scores": [chunk.score for chunk in new],
+        },
+    )
+    scores = {row.id: row.score for row in rows}
+    total = sum(chunk.rows for chunk in new)
+    await connection.execute(
+        text("""
+            UPDATE jobs SET cursor = CAST(:cursor AS jsonb), planned_rows = planned_rows + :rows,
+                planned_chunks = planned_chunks + :chunks, version = version + 1,
+                planned_at = CASE WHEN :is_last THEN clock_timestamp() END,
+                started_at = coalesce(started_at, clock_timestamp()),
+                state = CASE WHEN :is_last THEN 'running' ELSE 'planning' END
+            WHERE id = :job"""),
+        {"job": plan.job_id, "cursor": json.dumps(dict(cursor)), "rows": total, "chunks": len(new), "is_last": is_last},
+    )
+    await connection.execute(
+        text("UPDATE datasets SET next_row = next_row + :rows WHERE id = :dataset"),
+        {"dataset": plan.dataset_id, "rows": total},
+    )
+    await connection.execute(
+        text("""
+            UPDATE tenants SET rows_planned = rows_planned + :rows, last_virtual_start = :start WHERE id = :tenant"""),
+        {
+            "tenant": plan.tenant_id,
+            "rows": total,
+            "start": max((chunk.virtual_start for chunk in new), default=plan.tenant_last_start),
+        },
+    )
+    return scores
+
+
+async def stop_planning(connection: AsyncConnection, job_id: UUID, *, error_code: str, error: str) -> None:
+    """The list cannot be read on: the job fails, or ends with the chunks it has."""
+    await connection.execute(
+        text("""
+            UPDATE jobs SET planned_at = clock_timestamp(), error_code = :code, error = :error, version = version + 1,
+                state = CASE WHEN planned_chunks = 0 THEN 'failed' ELSE 'running' END,
+                finished_at = CASE WHEN planned_chunks = 0 THEN clock_timestamp() END
+            WHERE id = :job AND state IN ('queued', 'planning')"""),
+        {"job": job_id, "code": error_code, "error": error[:2000]},
+    )
+
+
+async def pause_for(connection: AsyncConnection, job_id: UUID, *, error_code: str, error: str) -> None:
+    """Pauses a job for a trouble only its client or operator can mend, and says which."""
+    await connection.execute(
+        text("""
+            UPDATE jobs SET state = 'paused', error_code = :code, error = :error, version = version + 1
+            WHERE id = :job AND state IN ('planning', 'running')"""),
+        {"job": job_id, "code": error_code, "error": error[:2000]},
+    )
+
+
+async def note_waiting(connection: AsyncConnection, why: str) -> None:
+    """Tells the clients of jobs none of whose chunks is in flight what they wait for."""
+    await connection.execute(
+        text("""
+            UPDATE jobs SET waiting_for = waits.why FROM (
+                SELECT id, CASE WHEN EXISTS (
+                    SELECT FROM chunks JOIN slots ON slots.chunk_id = chunks.id WHERE chunks.job_id = jobs.id)
+                    THEN '' ELSE CAST(:why AS text) END AS why
+                FROM jobs WHERE state IN ('queued', 'planning', 'running')) AS waits
+            WHERE jobs.id = waits.id AND waiting_for <> waits.why"""),
+        {"why": why},
+    )
+
+
+async def begin_finishing(connection: AsyncConnection) -> None:
+    """Moves on jobs whose last chunk has ended."""
+    await connection.execute(
+        text("""
+            UPDATE jobs SET state = 'finishing', waiting_for = '', version = version + 1
+            WHERE state = 'running' AND planned_at IS NOT NULL
+              AND NOT EXISTS (SELECT FROM chunks WHERE job_id = jobs.id AND chunks.state <> ALL(:final))"""),
+        {"final": sorted(FINAL_STATES)},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A job whose chunks have all ended: what its papers are made of."""
+
+    job_id: UUID
+    dataset_id: UUID
+    revision: int
+    name: str
+    state: JobState
+    recipe: Recipe
+    source: Json
+    counts: Json
+    error_code: str | None
+    planned_rows: int
+    destination: str
+    endpoint: str | None
+    failed_chunks: int
+
+
+async def to_finish(connection: AsyncConnection) -> list[Finished]:
+    """Jobs whose papers are to be written: finishing ones, and cancelled ones whose chunks have all ended."""
+    rows = await connection.execute(
+        text("""
+            SELECT jobs.id AS job_id, dataset_id, jobs.revision, name, state, recipe, source, counts, error_code,
+                planned_rows, destination, nullif(endpoint, '') AS endpoint,
+                (SELECT count(*) FROM chunks WHERE job_id = jobs.id AND state = 'failed') AS failed_chunks
+            FROM jobs JOIN datasets ON datasets.id = dataset_id
+            WHERE jobs.state = 'finishing' OR (jobs.state = 'cancelling'
+                AND NOT EXISTS (SELECT FROM chunks WHERE job_id = jobs.id AND chunks.state <> ALL(:final)))"""),
+        {"final": sorted(FINAL_STATES)},
+    )
+    return [
+        Finished(**{**row._mapping, "state": JobState(row.state), "recipe": Recipe.model_validate(row.recipe)})
+        for row in rows
+    ]
+
+
+async def first_source(connection: AsyncConnection, job_id: UUID) -> SourceRef | None:
+    """Where the rows of a job's first chunk lie; all its chunks have the same columns."""
+    row = (
+        await connection.execute(
+            text("SELECT part_key, part_offset, part_length FROM chunks WHERE job_id = :job AND ordinal = 0"),
+            {"job": job_id},
+        )
+    ).first()
+    return SourceRef(key=row.part_key, offset=row.part_offset, length=row.part_length) if row else None
+
+
+async def finish(connection: AsyncConnection, job_id: UUID, *, start: JobState, to: JobState) -> None:
+    """The job's last move."""
+    await connection.execute(
+        text("""
+            UPDATE jobs SET state = :to, finished_at = clock_timestamp(), waiting_for = '', version = version + 1
+            WHERE id = :job AND state = :start"""),
+        {"job": job_id, "start": start, "to": to},
+    )
+
+
+async def objects_of(connection: AsyncConnection, dataset_id: UUID) -> list[NewObject]:
+    """Every recorded object of a dataset, in key order."""
+    rows = await connection.execute(
+        text("SELECT key, size_bytes, sha256 FROM objects WHERE dataset_id = :dataset ORDER BY key"),
+        {"dataset": dataset_id},
+    )
+    return [NewObject(key=row.key, size_bytes=row.size_bytes, sha256=bytes(row.sha256).hex()) for row in rows]
+
+
+async def image_sums(connection: AsyncConnection) -> tuple[int, dict[str, int]]:
+    """Accepted and rejected rows of all jobs, from the same sums that jobs show."""
+    accepted = await connection.execute(text("SELECT coalesce(sum((counts ->> 'accepted')::bigint), 0) FROM jobs"))
+    rejected = await connection.execute(
+        text("""
+            SELECT reason.key, sum(reason.value::bigint)::bigint AS rows
+            FROM jobs, jsonb_each_text(counts -> 'rejected') AS reason GROUP BY reason.key""")
+    )
+    return int(accepted.scalar_one()), {row.key: row.rows for row in rejected}
+
+
+async def chunks_by_state(connection: AsyncConnection) -> dict[str, int]:
+    rows = await connection.execute(text("SELECT state, count(*) AS chunks FROM chunks GROUP BY state"))
+    return {row.state: row.chunks for row in rows}

@@ -1,0 +1,29 @@
+"""Puts a dataset's papers into its destination: the only objects that are ever replaced, `_SUCCESS` last."""
+
+import hashlib
+
+from shared.card import card
+from shared.papers import (
+    CARD_KEY,
+    CARD_TYPE,
+    MANIFEST_KEY,
+    MANIFEST_TYPE,
+    SUCCESS_KEY,
+    SUCCESS_TYPE,
+    Dataset,
+    manifest,
+    success,
+)
+from shared.storage.base import ObjectStore
+
+
+async def publish_papers(store: ObjectStore, dataset: Dataset, *, is_whole: bool) -> None:
+    """Writes card and `dataset.json`, and `_SUCCESS` when the dataset is whole. Can be repeated."""
+    await _replace(store, CARD_KEY, card(dataset), CARD_TYPE)
+    await _replace(store, MANIFEST_KEY, manifest(dataset), MANIFEST_TYPE)
+    if is_whole:
+        await _replace(store, SUCCESS_KEY, success(dataset), SUCCESS_TYPE)
+
+
+async def _replace(store: ObjectStore, key: str, body: bytes, content_type: str) -> None:
+    await store.replace(key, body, content_type=content_type, sha256=hashlib.sha256(body).hexdigest())

@@ -1,0 +1,95 @@
+"""What a service keeps open while it lives: database, Redis, spool, work area, destinations.
+
+All of it belongs to one event loop. Whoever opens it closes it, in one `async with`.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import pyarrow as pa
+from redis.asyncio import Redis
+
+from shared.cache import open_redis
+from shared.chunk import SourceRef
+from shared.db.session import Engine, open_engine
+from shared.errors import PermanentError
+from shared.records import from_stream
+from shared.settings import Settings
+from shared.storage import open_store
+from shared.storage.base import ObjectStore
+from shared.storage.destination import Destination
+from shared.workdir import LocalWorkArea, WorkArea
+
+#: Destinations kept open at once; the one used longest ago is closed for the next.
+_MOST_STORES = 16
+
+
+class Stores:
+    """Opened destinations, each opened once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open: OrderedDict[Destination, ObjectStore] = OrderedDict()
+        self._lock = asyncio.Lock()
+
+    async def at(self, url: str, endpoint: str | None) -> ObjectStore:
+        """The store of a destination; do not close it. Raises StoreRefused, StoreUnavailable."""
+        destination = Destination.parse(url, endpoint=endpoint)
+        async with self._lock:
+            store = self._open.pop(destination, None) or await open_store(destination, self._settings)
+            self._open[destination] = store
+            if len(self._open) > _MOST_STORES:
+                _, oldest = self._open.popitem(last=False)
+                await oldest.close()
+        return store
+
+    async def close(self) -> None:
+        while self._open:
+            _, store = self._open.popitem()
+            with suppress(Exception):  # the others must be closed too
+                await store.close()
+
+
+class Resources:
+    """Everything a stage or the scheduler needs from outside."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, redis: Redis, spool: ObjectStore, area: WorkArea, stores: Stores
+    ) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.redis = redis
+        self.spool = spool
+        self.area = area
+        self.stores = stores
+
+    async def source(self, reference: SourceRef) -> pa.Table:
+        """The planned rows of a chunk. Raises PermanentError when the plan is gone or unreadable."""
+        try:
+            stream = await self.spool.get(reference.key, offset=reference.offset, length=reference.length)
+            return from_stream(stream)
+        except (KeyError, pa.ArrowInvalid) as error:
+            raise PermanentError(f"the plan {reference.key} is gone or unreadable") from error
+
+
+def spool_at(url: str) -> Destination:
+    """The spool as a destination; a relative folder is taken from the working directory."""
+    return Destination.parse(url if "://" in url else str(Path(url).absolute()))
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings, *, connections: int = 4) -> AsyncIterator[Resources]:
+    """Opens what every service needs, lazily where it can; raises StoreRefused when the spool cannot be opened."""
+    async with AsyncExitStack() as stack:
+        engine = open_engine(settings.database_url, connections=connections)
+        stack.push_async_callback(engine.dispose)
+        redis = open_redis(settings.redis_url)
+        stack.push_async_callback(redis.aclose)
+        spool = await open_store(spool_at(settings.spool_url), settings)
+        stack.push_async_callback(spool.close)
+        stores = Stores(settings)
+        stack.push_async_callback(stores.close)
+        yield Resources(settings, engine, redis, spool, LocalWorkArea(settings.work_dir), stores)

@@ -1,0 +1,63 @@
+"""One event loop in a thread of its own, for a program whose main thread belongs to somebody else.
+
+A Celery child's main thread waits for the loop, so a time limit or a shutdown, which Celery raises there,
+hits only the wait; the coroutine is cancelled and cleans up. (Raised in a loop of the main thread it lands in
+a random coroutine, or nowhere.) Start it after the fork.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """A running event loop."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Starts a coroutine on the loop, from any other thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def run(self, work: Coroutine[Any, Any, T], *, grace_seconds: float) -> T:
+        """Runs a coroutine and waits. An exception in this thread cancels it and gives it that long to clean up."""
+        ended = threading.Event()
+        task = self.submit(_start(work, ended)).result()
+        try:
+            ended.wait()
+        except BaseException:
+            self.loop.call_soon_threadsafe(task.cancel)
+            ended.wait(grace_seconds)
+            raise
+        return task.result()
+
+    def close(self) -> None:
+        """Stops the loop. What still runs is cancelled."""
+        if self.loop.is_closed():
+            return
+        try:
+            self.submit(_cancel_the_rest()).result(5)
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(5)
+            self.loop.close()
+
+
+async def _start(work: Coroutine[Any, Any, T], ended: threading.Event) -> asyncio.Task[T]:
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda _: ended.set())
+    return task
+
+
+async def _cancel_the_rest() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,299 @@
+"""How a chunk is carried through a stage, the same for all three.
+
+    claim ─▶ run the verb, heart beating ─▶ commit the result ─▶ ring the next bell, or close the chunk
+      │                    │
+      │                    └─ an error ─▶ shared/policy.py decides: hand back, end, begin anew, let go
+      └─ refused: a bell too many, too late or forged; nothing happens
+
+This is the one place that catches everything, and it records what it caught.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import structlog
+from celery import Celery
+
+from shared import metrics, progress
+from shared.chunk import Claim, NewObject, StageResult, Verb
+from shared.closing import close_chunk
+from shared.db import bells, chunks, lifecycle, poison
+from shared.db.chunks import Verdict
+from shared.db.session import Connection, transaction
+from shared.errors import ChunkError, ClaimLost, DatabaseUnavailable, PixCrawlerError, TransientError, WorkAreaGone
+from shared.messages import BadMessage, ChunkMessage, Why
+from shared.pipeline import HEARTBEAT, Stage, next_stage
+from shared.policy import BeginAnew, End, HandBack, JobCancelled, LetGo, decide
+from shared.progress import Live
+from shared.resources import Resources
+from shared.ringing import ring_all
+from shared.storage.base import ObjectStore
+from shared.workdir import Draft, WorkKey
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+#: Seconds between two writes of live progress.
+_SHOWN_EVERY = 0.5
+#: Seconds a claim, and a finished result, wait for the database to come back.
+_CLAIM_PATIENCE = 20.0
+_RESULT_PATIENCE = 900.0
+
+
+class ClaimedChunk:
+    """The chunk a verb is given (`shared.chunk.Chunk`)."""
+
+    def __init__(self, worker: "StageWorker", claim: Claim) -> None:
+        self.claim = claim
+        self.live = Live(stage=worker.stage.name, done=0, passed=0, size_bytes=0)
+        self._worker = worker
+        self._resources = worker.resources
+
+    @property
+    def work_key(self) -> WorkKey:
+        return WorkKey(job=self.claim.job_id, chunk=self.claim.chunk_id, fence=self.claim.fence)
+
+    async def source(self) -> pa.Table:
+        return await self._resources.source(self.claim.source)
+
+    async def draft(self) -> Draft:
+        return await self._resources.area.draft(self.work_key)
+
+    async def open(self, name: str, *, fence: int | None = None) -> Path:
+        left_at = self.claim.work_fence if fence is None else fence
+        if left_at is None:
+            raise WorkAreaGone("no earlier stage left anything")
+        key = WorkKey(job=self.claim.job_id, chunk=self.claim.chunk_id, fence=left_at)
+        return await self._resources.area.open(key, name)
+
+    async def destination(self) -> ObjectStore:
+        return await self._resources.stores.at(self.claim.destination, self.claim.endpoint)
+
+    def report(self, *, done: int, passed: int, size_bytes: int) -> None:
+        self.live = Live(stage=self.live.stage, done=done, passed=passed, size_bytes=size_bytes)
+
+    async def settle_duplicates(self, fingerprints: Mapping[int, str]) -> dict[str, int]:
+        return await self._worker.settle(self.claim, fingerprints)
+
+    async def record_objects(self, objects: Sequence[NewObject]) -> None:
+        await self._worker.commit(lambda connection: chunks.record_objects(connection, self.claim, objects))
+
+
+class StageWorker:
+    """One child's hands: answers bells, one at a time."""
+
+    def __init__(
+        self, stage: Stage, resources: Resources, app: Celery, verb: Verb, *, owner: str, hold: timedelta
+    ) -> None:
+        self.stage = stage
+        self.resources = resources
+        self._app = app
+        self._verb = verb
+        self._owner = owner
+        self._hold = hold
+
+    async def answer(self, message: object) -> None:
+        """Carries the chunk of a message, if it is to be had."""
+        try:
+            bell = ChunkMessage.decode(message)
+        except BadMessage as error:
+            await self._keep_poison(message, error)
+            return
+        claim = await self._claim(bell.chunk)
+        metrics.claims.labels(stage=self.stage.name, result="claimed" if claim else "refused").inc()
+        if claim is None:
+            log.debug("claim_refused", chunk=bell.chunk, stage=self.stage.name, why=bell.why)
+            return
+        with structlog.contextvars.bound_contextvars(
+            job=str(claim.job_id), chunk=claim.chunk_id, stage=self.stage.name, attempt=claim.attempt, fence=claim.fence
+        ):
+            await self._carry(claim)
+
+    async def settle(self, claim: Claim, fingerprints: Mapping[int, str]) -> dict[str, int]:
+        """Settles fingerprints; then later chunks of the job need not wait for this one."""
+        owners = await self.commit(lambda connection: chunks.settle(connection, claim, self.stage, fingerprints))
+        await self._ring(claim)
+        return owners
+
+    async def commit(
+        self, statements: Callable[[Connection], Awaitable[T]], *, patience: float = _RESULT_PATIENCE
+    ) -> T:
+        """Runs statements in a transaction, again while the database is away. Raises DatabaseUnavailable at last.
+
+        A commit whose answer was lost is found done by its fence: repeating it raises ClaimLost.
+        """
+        pause, until = 0.5, time.monotonic() + patience
+        while True:
+            try:
+                async with transaction(self.resources.engine) as connection:
+                    return await statements(connection)
+            except DatabaseUnavailable:
+                if time.monotonic() + pause > until:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 30.0)
+
+    async def _claim(self, chunk_id: int) -> Claim | None:
+        return await self.commit(
+            lambda connection: chunks.claim(connection, self.stage, chunk_id, owner=self._owner, hold=self._hold),
+            patience=_CLAIM_PATIENCE,
+        )
+
+    async def _carry(self, claim: Claim) -> None:
+        chunk, started = ClaimedChunk(self, claim), time.monotonic()
+        try:
+            result = await self._work(chunk)
+            await self.commit(lambda connection: chunks.advance(connection, self.stage, claim, result))
+        except BaseException as error:
+            await self._give_up(chunk, error, started)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._note(claim, result, started)
+            await self._go_on(claim)
+
+    async def _work(self, chunk: ClaimedChunk) -> StageResult:
+        """Runs the verb until it ends, its deadline passes, or the heartbeat brings bad news."""
+        verb = asyncio.ensure_future(self._verb(chunk))
+        heart = asyncio.create_task(self._beat(chunk))
+        try:
+            async with asyncio.timeout(self.stage.deadline.total_seconds()):
+                await asyncio.wait({verb, heart}, return_when=asyncio.FIRST_COMPLETED)
+            if not verb.done():
+                raise heart.result()
+            return _checked(chunk.claim, verb.result())
+        except TimeoutError as error:
+            raise ChunkError(f"the stage took longer than {self.stage.deadline}") from error
+        finally:
+            for task in (verb, heart):
+                task.cancel()
+            await asyncio.wait({verb, heart})
+
+    async def _beat(self, chunk: ClaimedChunk) -> PixCrawlerError:
+        """Shows progress and keeps the lease; returns the bad news when there is some.
+
+        While the database is away the work goes on: its result is committed later, or refused by its fence.
+        """
+        shown, next_beat = chunk.live, time.monotonic() + HEARTBEAT.total_seconds()
+        while True:
+            await asyncio.sleep(_SHOWN_EVERY)
+            if chunk.live != shown:
+                shown = chunk.live
+                await progress.write(self.resources.redis, chunk.claim.job_id, chunk.claim.chunk_id, shown)
+            if time.monotonic() < next_beat:
+                continue
+            next_beat = time.monotonic() + HEARTBEAT.total_seconds()
+            with suppress(DatabaseUnavailable):
+                verdict = await self._verdict(chunk)
+                if verdict is Verdict.LOST:
+                    return ClaimLost("the lease went to somebody else")
+                if verdict is Verdict.CANCEL and not self.stage.outlasts_cancel:
+                    return JobCancelled("the job was cancelled")
+
+    async def _verdict(self, chunk: ClaimedChunk) -> Verdict:
+        async with transaction(self.resources.engine) as connection:
+            return await chunks.beat(
+                connection, self.stage, chunk.claim, done=chunk.live.done, work_bytes=chunk.live.size_bytes
+            )
+
+    async def _go_on(self, claim: Claim) -> None:
+        if next_stage(self.stage):
+            await self._ring(claim)
+        else:
+            await self._close(claim)
+
+    async def _ring(self, claim: Claim) -> None:
+        """Rings what is due of the job; the scheduler rings what fails here."""
+        with suppress(TransientError):
+            async with transaction(self.resources.engine) as connection:
+                due = await bells.take(connection, hold=self._hold, why=Why.HANDED_ON, job_id=claim.job_id)
+            await ring_all(self._app, self.resources.engine, due)
+
+    async def _close(self, claim: Claim) -> None:
+        """Closes the ended chunk; the janitor or the scheduler does it when something is away here."""
+        try:
+            async with transaction(self.resources.engine) as connection:
+                ended = await chunks.ended(connection, chunk_id=claim.chunk_id)
+            for one in ended:
+                await close_chunk(self.resources, one, actor=self.stage.service)
+        except TransientError as error:
+            log.warning("chunk_not_closed", error=str(error))
+
+    async def _give_up(self, chunk: ClaimedChunk, error: BaseException, started: float) -> None:
+        """Carries out what the policy decides; what cannot be written is found by its lease later."""
+        claim, decision = chunk.claim, decide(self.stage, chunk.claim, error)
+        self._note_trouble(error, decision, started)
+        with suppress(ClaimLost, DatabaseUnavailable):
+            await self.commit(
+                lambda connection: self._apply(connection, claim, decision, error), patience=_CLAIM_PATIENCE
+            )
+        await self.resources.area.discard(chunk.work_key)
+        if isinstance(decision, End):
+            await self._close(claim)
+
+    async def _apply(
+        self,
+        connection: Connection,
+        claim: Claim,
+        decision: HandBack | End | BeginAnew | LetGo,
+        error: BaseException,
+    ) -> None:
+        told = {"error_code": getattr(error, "code", type(error).__name__), "error": str(error)}
+        match decision:
+            case HandBack(pause, burns_attempt, pauses_job):
+                if pauses_job:
+                    await lifecycle.pause_for(connection, claim.job_id, **told)
+                await chunks.hand_back(connection, self.stage, claim, pause=pause, burns_attempt=burns_attempt, **told)
+            case End(outcome):
+                await chunks.end(connection, self.stage, claim, outcome, **told)
+            case BeginAnew():
+                await chunks.restart(connection, self.stage, claim, error=told["error"])
+
+    async def _keep_poison(self, message: object, error: BadMessage) -> None:
+        metrics.poison.labels(stage=self.stage.name).inc()
+        log.error("message_unreadable", stage=self.stage.name, error=str(error))
+        await self.commit(
+            lambda connection: poison.keep(connection, queue=self.stage.queue, message=message, error=str(error)),
+            patience=_CLAIM_PATIENCE,
+        )
+
+    def _note(self, claim: Claim, result: StageResult, started: float) -> None:
+        seconds, stage = time.monotonic() - started, self.stage.name
+        metrics.chunk_seconds.labels(stage=stage, result="completed").observe(seconds)
+        metrics.rows_tried.labels(stage=stage, result="passed").inc(result.passed)
+        metrics.rows_tried.labels(stage=stage, result="rejected").inc(claim.rows - result.passed)
+        metrics.bytes_tried.labels(stage=stage).inc(result.size_bytes)
+        log.info(
+            "stage_completed",
+            seconds=round(seconds, 3),
+            passed=result.passed,
+            rejected=dict(result.rejected),
+            bytes=result.size_bytes,
+        )
+
+    def _note_trouble(self, error: BaseException, decision: object, started: float) -> None:
+        kind = type(decision).__name__
+        metrics.chunk_seconds.labels(stage=self.stage.name, result=kind).observe(time.monotonic() - started)
+        if isinstance(error, ClaimLost):
+            metrics.fence_refused.labels(stage=self.stage.name).inc()
+        is_expected = isinstance(error, PixCrawlerError | asyncio.CancelledError) and not isinstance(error, ChunkError)
+        log.log(
+            20 if is_expected else 40,
+            "stage_interrupted",
+            decision=kind,
+            error_code=getattr(error, "code", type(error).__name__),
+            error=str(error),
+            exc_info=None if is_expected else error,
+        )
+
+
+def _checked(claim: Claim, result: StageResult) -> StageResult:
+    if result.passed + sum(result.rejected.values()) != claim.rows:
+        raise ChunkError(f"{result.passed} passed and {dict(result.rejected)} do not add up to {claim.rows} rows")
+    return result

@@ -1,0 +1,81 @@
+"""The steward of a worker: a thread of its parent process that reports the cell and, in one service, keeps house."""
+
+import asyncio
+import os
+import socket
+import time
+from contextlib import suppress
+
+import structlog
+
+from shared.capacity import measure
+from shared.db import cells
+from shared.db.session import transaction
+from shared.errors import PixCrawlerError
+from shared.janitor import close_what_was_left, lone_janitor, remove_ownerless_drafts
+from shared.resources import Resources, open_resources
+from shared.runtime import LoopThread
+from shared.settings import WorkerSettings
+
+_REPORT_EVERY = 5.0
+_SWEEP_EVERY = 60.0
+#: A worker that could not report for this long is not ready.
+_READY_WITHIN = 20.0
+
+log = structlog.get_logger(__name__)
+
+
+class Steward:
+    """Reports until closed."""
+
+    def __init__(self, settings: WorkerSettings, *, service: str, keeps_house: bool) -> None:
+        self.worker = f"{service}-{socket.gethostname()}-{os.getpid()}"
+        self._settings = settings
+        self._keeps_house = keeps_house
+        self._reported_at = float("-inf")
+        self._sweep_at = time.monotonic()
+        self._thread = LoopThread("steward")
+        self._life = self._thread.submit(self._live())
+
+    def database_check(self) -> str | None:
+        """None while the database takes this worker's reports."""
+        silent = time.monotonic() - self._reported_at
+        return None if silent < _READY_WITHIN else "no report reached PostgreSQL lately"
+
+    def close(self) -> None:
+        self._life.cancel()
+        self._thread.close()
+
+    async def _live(self) -> None:
+        async with open_resources(self._settings, connections=1) as resources:
+            try:
+                await self._report_for_ever(resources)
+            finally:
+                with suppress(PixCrawlerError):
+                    async with transaction(resources.engine) as connection:
+                        await cells.withdraw(connection, self._settings.cell, self.worker)
+
+    async def _report_for_ever(self, resources: Resources) -> None:
+        while True:
+            try:
+                await self._report(resources)
+                if self._keeps_house:
+                    await self._keep_house(resources)
+            except (PixCrawlerError, OSError) as error:
+                log.warning("steward_hindered", error=str(error))
+            await asyncio.sleep(_REPORT_EVERY)
+
+    async def _report(self, resources: Resources) -> None:
+        measured = await asyncio.to_thread(measure, self._settings.work_dir)
+        async with transaction(resources.engine) as connection:
+            await cells.report(connection, self._settings.cell, self.worker, measured)
+        self._reported_at = time.monotonic()
+
+    async def _keep_house(self, resources: Resources) -> None:
+        with lone_janitor(self._settings.work_dir) as is_lone:
+            if not is_lone:
+                return
+            await close_what_was_left(resources)
+            if time.monotonic() >= self._sweep_at:
+                self._sweep_at = time.monotonic() + _SWEEP_EVERY
+                await remove_ownerless_drafts(resources)

@@ -1,0 +1,5 @@
+"""Which PixCrawler this is."""
+
+from importlib.metadata import version
+
+VERSION = version("pixcrawler")
