@@ -79,6 +79,8 @@ class WorkerReport:
 
     measured: CellReport
     age: timedelta
+    #: The host name the worker sees, which is the container's: workers of one container share its memory.
+    host: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +129,14 @@ def decide(
 
 def room(cell: Cell, needs: ChunkNeeds) -> tuple[int, Shut | None]:
     """How many more chunks fit into a cell; and when none does, what is missing."""
-    fresh = [report.measured for report in cell.reports if report.age <= STALE]
-    if not fresh:
+    alive = [report for report in cell.reports if report.age <= STALE]
+    if not alive:
         return 0, Shut.NOBODY_REPORTS
+    fresh = [report.measured for report in alive]
     fitting = {
         Shut.DISK: _fitting_disk(cell, fresh, needs),
         Shut.INODES: _fitting_inodes(cell, fresh, needs),
-        Shut.MEMORY: _fitting_memory(cell, fresh, needs),
+        Shut.MEMORY: _fitting_memory(cell, _memories(alive), needs),
     }
     scarcest = min(fitting, key=lambda kind: fitting[kind])
     if fitting[scarcest] > 0:
@@ -153,17 +156,21 @@ def _fitting_inodes(cell: Cell, fresh: list[CellReport], needs: ChunkNeeds) -> i
     return _fitting(free, INODE_FLOOR, needs.inodes, was_shut=cell.was_shut is Shut.INODES)
 
 
-def _fitting_memory(cell: Cell, fresh: list[CellReport], needs: ChunkNeeds) -> int:
-    """Memory of its own adds up over workers; memory of a host is the same for all of them."""
-    own = [report for report in fresh if report.memory_is_own]
-    shared = [report for report in fresh if not report.memory_is_own]
-    budgets = own + sorted(shared, key=lambda report: report.memory_available_bytes)[:1]
+def _fitting_memory(cell: Cell, memories: list[CellReport], needs: ChunkNeeds) -> int:
     was_shut = cell.was_shut is Shut.MEMORY
     fitting = sum(
-        _fitting(report.memory_available_bytes, _memory_floor(report), needs.memory_bytes, was_shut=was_shut)
-        for report in budgets
+        _fitting(memory.memory_available_bytes, _memory_floor(memory), needs.memory_bytes, was_shut=was_shut)
+        for memory in memories
     )
     return fitting - cell.not_started
+
+
+def _memories(alive: list[WorkerReport]) -> list[CellReport]:
+    """One report for each memory: containers' own add up, what belongs to the host counts once."""
+    tightest: dict[str | None, CellReport] = {}
+    for report in sorted(alive, key=lambda report: report.measured.memory_available_bytes):
+        tightest.setdefault(report.host if report.measured.memory_is_own else None, report.measured)
+    return list(tightest.values())
 
 
 def _memory_floor(report: CellReport) -> float:

@@ -85,12 +85,25 @@ def test_the_tightest_report_of_a_shared_volume_counts() -> None:
     assert room(both, ChunkNeeds()) == (4, None)
 
 
-def test_memory_of_a_host_counts_once_and_memory_of_containers_adds_up() -> None:
-    shared = cell(memory_available_bytes=1_024 * MB).reports[0]
-    own = replace(shared, measured=replace(shared.measured, memory_is_own=True))
+@pytest.mark.parametrize(
+    ("is_own", "hosts", "expected"),
+    [
+        # the machine's memory is the same for all its workers, whatever their containers are called
+        (False, ("a", "b", "c"), 4),
+        # three containers with a limit each
+        (True, ("a", "b", "c"), 12),
+        # three workers in one container with a limit
+        (True, ("a", "a", "a"), 4),
+        # nobody says which container: the careful answer
+        (True, ("", "", ""), 4),
+    ],
+)
+def test_each_memory_counts_once(is_own: bool, hosts: tuple[str, ...], expected: int) -> None:
+    one = cell(memory_available_bytes=1_024 * MB, memory_is_own=is_own).reports[0]
 
-    assert room(Cell(name="main", reports=(shared, shared, shared)), ChunkNeeds())[0] == 4
-    assert room(Cell(name="main", reports=(own, own, own)), ChunkNeeds())[0] == 12
+    reports = tuple(replace(one, host=host) for host in hosts)
+
+    assert room(Cell(name="main", reports=reports), ChunkNeeds()) == (expected, None)
 
 
 def test_never_more_than_the_free_slots_of_the_whole_system() -> None:
