@@ -1,0 +1,63 @@
+"""Wires the gateway: settings in, an ASGI application out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+from fastapi import FastAPI
+
+from gateway import openapi
+from gateway.images import IndexCache
+from gateway.middleware import Observed
+from gateway.problems import HANDLED, on_error
+from gateway.routes import events, images, jobs, manifests, system
+from gateway.services import Services
+from gateway.settings import GatewaySettings
+from gateway.watch import JobWatch, read_figures
+from shared.resources import Resources, open_resources
+from shared.version import VERSION
+
+_DESCRIPTION = "Turns a list of image URLs into a clean, documented, training-ready dataset."
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """The application. It opens what it needs when it starts to serve and closes it at the end."""
+    app = FastAPI(
+        title="PixCrawler",
+        version=VERSION,
+        description=_DESCRIPTION,
+        lifespan=partial(_lifespan, settings),
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(Observed)
+    for kind in HANDLED:
+        app.add_exception_handler(kind, on_error)
+    app.include_router(jobs.router(settings))
+    for module in (events, images, manifests, system):
+        app.include_router(module.routes)
+    openapi.install(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[None]:
+    async with open_resources(settings, connections=settings.database_connections) as resources:
+        services = build_services(settings, resources)
+        app.state.services = services
+        watching = asyncio.create_task(services.watch.run(), name="job-watch")
+        try:
+            yield
+        finally:
+            services.closing.set()
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+
+
+def build_services(settings: GatewaySettings, resources: Resources) -> Services:
+    """The parts that routes work with."""
+    watch = JobWatch(partial(read_figures, resources))
+    return Services(settings=settings, resources=resources, watch=watch, indexes=IndexCache())

@@ -1,0 +1,80 @@
+"""What surrounds every request: its id, its line in the log, its count, and the last net for exceptions."""
+
+import re
+import secrets
+import time
+
+import structlog
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.problems import is_bug, problem_response, translated
+from shared import metrics
+
+log = structlog.get_logger(__name__)
+
+_ID = re.compile(rb"[A-Za-z0-9_-]{8,64}")
+_HEADER = b"x-request-id"
+#: Answers are a tenant's own: nobody keeps them, and no browser guesses what they are.
+_ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+#: Asked every few seconds by machines.
+_QUIET = frozenset({"/livez", "/readyz"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Observed:
+    """Pure ASGI, so that streams pass through it unbuffered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started, status = time.monotonic(), 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (_HEADER, request_id.encode()), *_ALWAYS]
+                metrics.request_seconds.labels(*_labels(scope)).observe(time.monotonic() - started)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, watched)
+            except Exception as error:
+                if is_bug(error):
+                    log.exception("request_failed", path=scope["path"])
+                if status:  # the answer has begun; the server breaks the connection, which tells the client
+                    raise
+                answer = problem_response(translated(error), request_id)
+                await answer(scope, receive, watched)
+            finally:
+                _note(scope, status, time.monotonic() - started)
+
+
+def request_id_of(request: Request) -> str:
+    found: str = request.state.request_id
+    return found
+
+
+def _request_id(scope: Scope) -> str:
+    given = next((value for name, value in scope["headers"] if name == _HEADER), b"")
+    return given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _labels(scope: Scope) -> tuple[str, str]:
+    """Method and route template: a closed set, whatever clients ask for."""
+    route = getattr(scope.get("route"), "path", "unmatched")
+    return (scope["method"] if scope["method"] in _METHODS else "other"), route
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    metrics.requests.labels(*_labels(scope), str(status or "aborted")).inc()
+    level = log.debug if scope["path"] in _QUIET else log.info
+    level("request_answered", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))

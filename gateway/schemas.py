@@ -1,0 +1,195 @@
+"""What goes in and comes out, as JSON. Requests are strict: no unknown field, no `"1"` for 1, no `false` for 0."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from shared.manifest import ListFormat
+from shared.pipeline import JobState
+from shared.recipe import Recipe
+
+_FORMATS = Literal["txt", "csv", "tsv", "json", "jsonl", "parquet"]
+
+
+def storable(text: str) -> str:
+    """Refuses what passes JSON and breaks further on: NUL, and halves of surrogate pairs."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("holds characters that cannot be stored (NUL or a lone surrogate)")
+    return text
+
+
+def _strict_recipe(value: object) -> object:
+    """The recipe read as JSON, where strict still means that "full" is a depth and an array a tuple."""
+    return value if isinstance(value, Recipe) else Recipe.model_validate_json(json.dumps(value), strict=True)
+
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(storable)]
+Text = Annotated[str, Field(max_length=16_384), AfterValidator(storable)]
+Scalar = Text | int | float | bool | None
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class Source(_Request):
+    """Where the list of URLs is: exactly one of the three."""
+
+    rows: list[dict[ColumnName, Scalar]] | None = Field(
+        default=None,
+        min_length=1,
+        description="The list itself, a row for each image; for long lists upload a manifest",
+        examples=[[{"url": "https://example.com/cat.jpg", "caption": "a cat"}]],
+    )
+    manifest_id: Annotated[str, Field(pattern=r"^[0-9a-fA-F-]{36}$")] | None = Field(
+        default=None, description="A list uploaded by POST /v1/manifests"
+    )
+    reference: Annotated[str, Field(max_length=1024), AfterValidator(storable)] | None = Field(
+        default=None, description="A list in an object store: az://container/path or s3://bucket/path"
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Source":
+        if sum(part is not None for part in (self.rows, self.manifest_id, self.reference)) != 1:
+            raise ValueError("give exactly one of rows, manifest_id and reference")
+        return self
+
+
+class ListOptions(_Request):
+    """How the list is read."""
+
+    format: _FORMATS | None = Field(default=None, description="None: as the file's name tells")
+    url_col: ColumnName = "url"
+    caption_col: ColumnName | None = Field(default=None, description="None: no captions")
+    save_columns: list[ColumnName] = Field(default=[], max_length=100, description="Columns kept in the index")
+
+    @property
+    def list_format(self) -> ListFormat | None:
+        return None if self.format is None else ListFormat(self.format)
+
+
+class DestinationIn(_Request):
+    """Where the dataset is to lie."""
+
+    url: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(storable)] = Field(
+        description="A folder's whole path, az://container/prefix or s3://bucket/prefix",
+        examples=["s3://datasets/cats"],
+    )
+    endpoint: Annotated[str, Field(max_length=1024), AfterValidator(storable)] | None = Field(
+        default=None, description="Base URL of an S3-compatible store"
+    )
+
+
+class JobIn(_Request):
+    """A request for a dataset."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "cats",
+                    "source": {"rows": [{"url": "https://example.com/cat.jpg", "caption": "a cat"}]},
+                    "list": {"caption_col": "caption"},
+                    "destination": {"url": "s3://datasets/cats"},
+                    "recipe": {"min_image_size": 64, "output_format": "webdataset"},
+                }
+            ]
+        }
+    )
+
+    name: Annotated[str, Field(max_length=200), AfterValidator(storable)] = ""
+    source: Source
+    list: ListOptions = ListOptions()
+    destination: DestinationIn
+    recipe: Annotated[Recipe, BeforeValidator(_strict_recipe)] = Recipe()
+
+
+class Destination(BaseModel):
+    """Where the dataset lies, in canonical spelling."""
+
+    url: str
+    endpoint: str | None
+
+
+class StageProgress(BaseModel):
+    """How far a stage is, in rows."""
+
+    done: int
+    total: int = Field(description="Rows planned so far; final once `planned` is true")
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    detail: str
+
+
+class JobUrls(BaseModel):
+    """What can be asked of a job."""
+
+    self: str
+    events: str
+    images: str
+    cancel: str
+    pause: str
+    resume: str
+
+
+class JobOut(BaseModel):
+    """A job, its counts and its progress."""
+
+    id: UUID
+    name: str
+    state: JobState
+    destination: Destination
+    recipe: Recipe
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    rows: int = Field(description="Rows of the list found so far")
+    planned: bool = Field(description="Whether the list has been read to its end, so that `rows` is final")
+    accepted: int = Field(description="Images stored, of chunks that have ended")
+    rejected: dict[str, int] = Field(description="Rows rejected, by reason, of chunks that have ended")
+    stored_bytes: int
+    progress: dict[str, StageProgress] = Field(description="By stage: download, validate, upload")
+    images_per_second: float | None = Field(description="Rows finished per second since the start")
+    waiting_for: str = Field(description="Why it stands still; empty while it moves")
+    error: JobError | None
+    urls: JobUrls
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    data: list[JobOut]
+    has_more: bool
+    next_cursor: str | None
+
+
+class ImagePage(BaseModel):
+    """Rows of the index, in input order: the client's saved columns, then those of the dataset layout."""
+
+    data: list[dict[str, Any]]
+    has_more: bool
+    next_cursor: str | None
+
+
+class ManifestOut(BaseModel):
+    """An uploaded list."""
+
+    id: UUID
+    filename: str
+    size_bytes: int
+    sha256: str
+
+
+class Me(BaseModel):
+    """Whose key this is."""
+
+    tenant: str
+    tier: str
+    scopes: list[str]

@@ -1,0 +1,28 @@
+"""What the routes work with, built once in `app.py`."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from gateway.images import IndexCache
+from gateway.settings import GatewaySettings
+from gateway.watch import JobWatch
+from shared.resources import Resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """One gateway's parts. They belong to the event loop that serves."""
+
+    settings: GatewaySettings
+    resources: Resources
+    watch: JobWatch
+    indexes: IndexCache
+    #: Set when the server is asked to stop: streams end, so that it can.
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def services_of(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found

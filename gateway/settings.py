@@ -1,0 +1,24 @@
+"""How the gateway is configured."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+_MIB = 1024**2
+
+
+class GatewaySettings(Settings):
+    """What the gateway adds to what all services share."""
+
+    listen_host: str = Field(default="127.0.0.1", description="Where the REST API listens")
+    listen_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0: any free one")
+    public_url: str | None = Field(default=None, description="How clients reach it; None: as the request came")
+    max_inline_rows: int = Field(default=10_000, ge=1, description="Rows in a request; longer lists are uploaded")
+    max_job_bytes: int = Field(default=8 * _MIB, ge=1024, description="Largest body that asks for a job, in bytes")
+    max_manifest_bytes: int = Field(default=16 * 1024 * _MIB, ge=1024, description="Largest list uploaded, in bytes")
+    scratch_dir: Path | None = Field(default=None, description="For lists being checked; None: the system's")
+    database_connections: int = Field(default=10, ge=2, le=200, description="Connections to PostgreSQL at most")
+    max_streams: int = Field(default=500, ge=1, description="Progress streams open at once")
+    shutdown_seconds: float = Field(default=5.0, gt=0, description="How long open requests may go on at shutdown")

@@ -1,0 +1,194 @@
+"""How a request becomes a job. The order is the point: nothing half-done is left behind, whatever breaks.
+
+    list readable? ─▶ destination allowed? free? writable? ─▶ list into the spool ─▶ COMMIT dataset and job ─▶ papers
+
+Until the commit only the spool is written, where a list lies under its own content: a repeated request finds it
+there. After the commit the job exists and the same request returns it. `dataset.json` comes last: were it first,
+a crash would leave a dataset that no database knows, and the retry would be refused. If it cannot be written
+the job stands all the same; a repeated request or the scheduler's finish writes it.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from gateway.auth import Caller
+from gateway.destinations import Standing, permitted, standing
+from gateway.problems import ApiError, Code
+from gateway.schemas import JobIn, ListOptions
+from gateway.services import Services
+from gateway.sources import LocalList, check_list, local_list, store_list
+from shared.db import jobs
+from shared.db.jobs import JobRow, NewJob, Occupant
+from shared.db.session import transaction
+from shared.errors import PermanentError, StoreRefused, TransientError
+from shared.manifest import ListFormat
+from shared.papers import MANIFEST_KEY, MANIFEST_TYPE, Dataset, PaperState, manifest
+from shared.pipeline import FINAL_JOB_STATES
+from shared.recipe import Recipe
+from shared.storage import Destination, ObjectStore, check_writable
+from shared.version import VERSION
+
+log = structlog.get_logger(__name__)
+#: Races at one destination are decided by the database; whoever loses looks again.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """The job of a request, and whether the request made it."""
+
+    job: JobRow
+    is_new: bool
+
+
+async def submit(services: Services, caller: Caller, asked: JobIn) -> Submitted:
+    """Accepts a request, or finds the job that the same request made before. Raises ApiError and errors of the tree."""
+    place = permitted(services.settings, asked.destination.url, asked.destination.endpoint)
+    async with local_list(services.settings, services.resources, caller.tenant_id, asked.source) as found:
+        chosen = await asyncio.to_thread(check_list, found.path, asked.list)
+        new = _new_job(caller, asked, place, found, chosen)
+        store = await _opened(services, place)
+        for _ in range(_ATTEMPTS):
+            if submitted := await _settle(services, new, store, found):
+                await _leave_papers(submitted.job, found.sha256, store)
+                return submitted
+    raise ApiError(Code.DESTINATION_TAKEN, "others are submitting jobs for this destination; try again in a moment")
+
+
+def run_digest(place: Destination, list_sha256: str, options: ListOptions, recipe: Recipe) -> str:
+    """What makes two requests the same run: destination, content and reading of the list, recipe (sha256, hex)."""
+    parts = [str(place), place.endpoint, list_sha256, options.model_dump(mode="json"), recipe.digest()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _new_job(caller: Caller, asked: JobIn, place: Destination, found: LocalList, chosen: ListFormat) -> NewJob:
+    options = asked.list.model_copy(update={"format": chosen.value})
+    return NewJob(
+        tenant_id=caller.tenant_id,
+        name=asked.name,
+        destination=str(place),
+        endpoint=place.endpoint,
+        recipe=asked.recipe.model_dump(mode="json"),
+        source={"key": found.spool_key, "digest": found.sha256, **options.model_dump(mode="json")},
+        digest=run_digest(place, found.sha256, options, asked.recipe),
+    )
+
+
+async def _settle(services: Services, new: NewJob, store: ObjectStore, found: LocalList) -> Submitted | None:
+    """One attempt: the job made, or found; None when the destination changed hands meanwhile."""
+    engine = services.resources.engine
+    async with transaction(engine) as connection:
+        known = await jobs.occupant(connection, new.destination, new.endpoint)
+    here = await _look(store)
+    if known is not None and not _is_abandoned(new, known, here):
+        return Submitted(job=await _job(services, new.tenant_id, _same_run(new, known, here)), is_new=False)
+    if known is None:
+        _check_free(here)
+    await _check_writable(store)
+    if not found.is_spooled:
+        await store_list(services.resources.spool, found.spool_key, found.path, found.sha256)
+    async with transaction(engine) as connection:
+        if known is not None and not await jobs.forget_dataset(connection, known.dataset_id):
+            return None
+        job_id = await jobs.create(connection, new)
+    return None if job_id is None else Submitted(job=await _job(services, new.tenant_id, job_id), is_new=True)
+
+
+def _is_abandoned(new: NewJob, known: Occupant, here: Standing) -> bool:
+    """Whether the tenant emptied the destination after its job had ended: then it is free again."""
+    return known.tenant_id == new.tenant_id and known.state in FINAL_JOB_STATES and here.is_free
+
+
+def _same_run(new: NewJob, known: Occupant, here: Standing) -> UUID:
+    """The job that the same request made before. Raises ApiError when another dataset has the place."""
+    if known.tenant_id != new.tenant_id:
+        raise ApiError(Code.DESTINATION_TAKEN, "the destination holds another dataset; choose another one")
+    if known.digest != new.digest:
+        raise ApiError(
+            Code.DESTINATION_TAKEN,
+            f"the destination holds the dataset of job {known.job_id}, made from another list or with another recipe;"
+            " choose another destination, or delete that dataset once its job has ended",
+        )
+    if known.has_results and known.state not in FINAL_JOB_STATES and here.is_free:
+        raise ApiError(
+            Code.DESTINATION_LOST,
+            f"what job {known.job_id} had stored is not at the destination any more;"
+            " bring it back, or cancel the job and start again",
+        )
+    return known.job_id
+
+
+def _check_free(here: Standing) -> None:
+    if here.has_dataset:
+        raise ApiError(
+            Code.DATASET_STATE_GONE,
+            f"the destination holds a PixCrawler dataset (it has {MANIFEST_KEY}) that this installation does not know:"
+            " its state is gone or elsewhere; choose another destination, or delete this one to build it anew",
+        )
+    if here.occupied_by:
+        raise ApiError(
+            Code.DESTINATION_NOT_EMPTY,
+            f"the destination already holds {here.occupied_by}, a name that the dataset needs;"
+            " choose an empty destination",
+        )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What a store will not do is the client's to mend."""
+    try:
+        yield
+    except StoreRefused as error:
+        raise ApiError(Code.DESTINATION_REFUSED, str(error)) from error
+
+
+async def _opened(services: Services, place: Destination) -> ObjectStore:
+    with _refusals():
+        return await services.resources.stores.at(str(place), place.endpoint)
+
+
+async def _look(store: ObjectStore) -> Standing:
+    with _refusals():
+        return await standing(store)
+
+
+async def _check_writable(store: ObjectStore) -> None:
+    with _refusals():
+        await check_writable(store)
+
+
+async def _job(services: Services, tenant_id: UUID, job_id: UUID) -> JobRow:
+    async with transaction(services.resources.engine) as connection:
+        job = await jobs.get(connection, tenant_id, job_id)
+    if job is None:
+        raise ApiError(Code.NOT_FOUND, "the job was removed meanwhile; try again")
+    return job
+
+
+async def _leave_papers(job: JobRow, list_digest: str, store: ObjectStore) -> None:
+    """Makes the destination recognisable should the database be lost. What is there stays."""
+    if job.is_final:
+        return
+    body = manifest(
+        Dataset(
+            dataset_id=job.dataset_id,
+            job_id=job.id,
+            revision=job.revision,
+            name=job.name,
+            state=PaperState.BUILDING,
+            recipe=Recipe.model_validate(job.recipe),
+            list_digest=list_digest,
+            software_version=VERSION,
+        )
+    )
+    try:
+        await store.create(MANIFEST_KEY, body, content_type=MANIFEST_TYPE, sha256=hashlib.sha256(body).hexdigest())
+    except (TransientError, PermanentError) as error:
+        log.warning("papers_not_written", job=str(job.id), error=str(error))
