@@ -20,7 +20,7 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 from azure.storage.blob import BlobBlock, ContentSettings
-from azure.storage.blob.aio import BlobClient, ContainerClient, ExponentialRetry
+from azure.storage.blob.aio import BlobClient, ContainerClient, LinearRetry
 
 from shared.errors import PixCrawlerError, StoreRefused, StoreUnavailable
 from shared.settings import StorageSettings
@@ -55,9 +55,7 @@ class AzureStore:
         options: dict[str, Any] = {
             "connection_timeout": min(_CONNECT_TIMEOUT_SECONDS, settings.store_timeout_seconds),
             "read_timeout": settings.store_timeout_seconds,
-            "retry_policy": ExponentialRetry(
-                initial_backoff=1, increment_base=2, retry_total=_RETRIES, random_jitter_range=1
-            ),
+            "retry_policy": LinearRetry(backoff=1, retry_total=_RETRIES, random_jitter_range=1),
             "max_single_put_size": SINGLE_BYTES,
         }
         if settings.azure_connection_string is not None:

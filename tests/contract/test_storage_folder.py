@@ -1,0 +1,149 @@
+"""What a folder promises beyond the contract: its temporaries, its links, its modes."""
+
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from shared.errors import StoreRefused, StoreUnavailable
+from shared.settings import StorageSettings
+from shared.storage import Destination, ObjectStore, open_store
+from shared.storage.local import ORPHAN_AGE, STAGING
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "lake"
+
+
+@pytest.fixture
+async def store(lake: Path) -> AsyncIterator[ObjectStore]:
+    opened = await open_lake(lake)
+    yield opened
+    await opened.close()
+
+
+async def open_lake(lake: Path) -> ObjectStore:
+    return await open_store(Destination.parse(str(lake)), StorageSettings())
+
+
+async def put(store: ObjectStore, key: str, body: bytes | Path = b"body") -> bool:
+    return await store.create(key, body, content_type="image/jpeg", sha256="0" * 64)
+
+
+async def test_objects_are_plain_files_that_honour_the_umask(store: ObjectStore, lake: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        await put(store, "images/000/000000001.jpg", b"picture")
+    finally:
+        os.umask(before)
+
+    file = lake / "images" / "000" / "000000001.jpg"
+    assert file.read_bytes() == b"picture"
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert file.stat().st_nlink == 1
+
+
+async def test_no_temporary_outlives_its_call(store: ObjectStore, lake: Path) -> None:
+    await put(store, "a.jpg")
+    await put(store, "a.jpg")
+    await store.replace("dataset.json", b"{}", content_type="application/json", sha256="0" * 64)
+
+    assert list((lake / STAGING).iterdir()) == []
+
+
+async def test_a_write_that_fails_leaves_nothing_and_may_be_tried_again(
+    store: ObjectStore, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(StoreUnavailable, match="No space left"):
+            await put(store, "a.jpg")
+
+    assert list((lake / STAGING).iterdir()) == []
+    assert await store.stat("a.jpg") is None
+    assert await put(store, "a.jpg") is True
+
+
+async def test_a_file_system_without_links_is_refused(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(os, "link", unsupported)
+
+    with pytest.raises(StoreRefused, match="hard links"):
+        await put(store, "a.jpg")
+
+
+async def test_opening_sweeps_old_temporaries_and_spares_young_ones(lake: Path) -> None:
+    staging = lake / STAGING
+    staging.mkdir(parents=True)
+    for name in ("old", "young"):
+        (staging / name).write_bytes(b"left by a crash")
+    long_ago = (staging / "old").stat().st_mtime - 2 * ORPHAN_AGE.total_seconds()
+    os.utime(staging / "old", (long_ago, long_ago))
+
+    store = await open_lake(lake)
+    await store.close()
+
+    assert [entry.name for entry in staging.iterdir()] == ["young"]
+
+
+async def test_temporaries_are_not_listed(store: ObjectStore, lake: Path) -> None:
+    await put(store, "a.jpg")
+    (lake / STAGING / "left").write_bytes(b"by a crash")
+
+    assert [found.key async for found in store.list("")] == ["a.jpg"]
+
+
+async def test_symbolic_links_are_not_followed(store: ObjectStore, lake: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    (lake / "folder").symlink_to(outside)
+    (lake / "file").symlink_to(outside / "secret")
+
+    with pytest.raises(StoreRefused):
+        await put(store, "folder/new.jpg")
+    with pytest.raises(StoreRefused):
+        await store.get("folder/secret")
+    with pytest.raises(StoreRefused):
+        await store.get("file")
+    assert await put(store, "file") is False
+    assert [found.key async for found in store.list("")] == []
+    assert [entry.name for entry in outside.iterdir()] == ["secret"]
+
+
+async def test_a_pipe_in_the_way_is_refused_and_not_waited_for(store: ObjectStore, lake: Path) -> None:
+    os.mkfifo(lake / "a.jpg")
+
+    with pytest.raises(StoreRefused, match="not a file"):
+        await store.get("a.jpg")
+
+
+async def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lake").write_bytes(b"")
+
+    with pytest.raises(StoreRefused, match="cannot be used"):
+        await open_lake(tmp_path / "lake")
+
+
+async def test_a_folder_that_vanished_is_not_made_again(store: ObjectStore, lake: Path) -> None:
+    os.rmdir(lake)
+
+    with pytest.raises(StoreUnavailable, match="mounted"):
+        await put(store, "a.jpg")
+    with pytest.raises(StoreUnavailable, match="mounted"):
+        await store.get("a.jpg")
+    assert lake.name not in os.listdir(lake.parent)
+
+
+async def test_a_missing_body_is_not_blamed_on_the_store(store: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await put(store, "a.tar", tmp_path / "absent")
