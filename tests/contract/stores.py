@@ -121,8 +121,8 @@ def _azurite_container() -> Iterator[str]:
 @contextlib.contextmanager
 def _azurite_from_npm() -> Iterator[str]:
     port = servers.free_port()
-    command = ["node", _installed_azurite(), "--blobHost", "127.0.0.1", "--blobPort", str(port), *_AZURITE_OPTIONS]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as server:
+    command: list[str | Path] = ["node", _installed_azurite(), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+    with subprocess.Popen([*command, *_AZURITE_OPTIONS], stdin=subprocess.DEVNULL) as server:
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
@@ -150,8 +150,14 @@ def _install_azurite(folder: Path) -> None:
         pytest.fail("Azurite is needed: start a Docker engine, or install Node.js with npm")
     unfinished = folder.with_suffix(".part")
     shutil.rmtree(unfinished, ignore_errors=True)
-    install = [npm, "install", "--no-audit", "--no-fund", "--prefix", unfinished, f"azurite@{AZURITE_VERSION}"]
-    done = subprocess.run(install, capture_output=True, text=True, timeout=_INSTALL_LIMIT_SECONDS, check=False)
+    install: list[str | Path] = [npm, "install", "--no-audit", "--no-fund", "--prefix", unfinished]
+    done = subprocess.run(
+        [*install, f"azurite@{AZURITE_VERSION}"],
+        capture_output=True,
+        text=True,
+        timeout=_INSTALL_LIMIT_SECONDS,
+        check=False,
+    )
     if done.returncode:
         pytest.fail(f"Azurite could not be installed from npm, and no Docker engine answers:\n{done.stderr}")
     unfinished.rename(folder)
