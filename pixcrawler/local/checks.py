@@ -56,7 +56,8 @@ def _checks(home: Home, gateway_port: int | None) -> tuple[tuple[str, Callable[[
 
 
 def check_room(folder: Path, needed_bytes: int = NEEDED_BYTES) -> None:
-    free = shutil.disk_usage(folder).free
+    existing = next(each for each in (folder, *folder.parents) if each.is_dir())
+    free = shutil.disk_usage(existing).free
     if free < needed_bytes:
         raise LocalStackError(
             f"The disk of {folder} has {free / 1e6:.0f} MB free, and the embedded stack needs "

@@ -112,18 +112,22 @@ class Home:
         path = self.secrets / name
         with contextlib.suppress(FileNotFoundError):
             return path.read_text().strip()
-        beside = path.with_name(f"{name}.{os.getpid()}.candidate")
+        beside = path.with_name(f"{name}.{secrets.token_hex(4)}.candidate")
         write_private(beside, secrets.token_urlsafe(32))
-        # Of two that come at once the first decides.
-        with contextlib.suppress(FileExistsError):
+        # Of two that come at once the first decides; where there are no hard links, the last.
+        try:
             os.link(beside, path)
-        beside.unlink()
+        except FileExistsError:
+            pass
+        except OSError:
+            beside.replace(path)
+        beside.unlink(missing_ok=True)
         return path.read_text().strip()
 
 
 def write_private(path: Path, text: str) -> str:
     """Replaces the file's text in one step, readable by this user only; returns the text."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:

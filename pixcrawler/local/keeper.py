@@ -9,6 +9,7 @@ from pathlib import Path
 from pixcrawler.local.errors import LocalStackError
 from pixcrawler.local.leftovers import Register
 from pixcrawler.local.process import Command, Process
+from pixcrawler.local.tasks import together
 
 #: A process that dies this often within the window is given up, and the stack with it.
 _DEATHS = 5
@@ -42,9 +43,7 @@ class Keeper:
 
     async def keep(self) -> None:
         """Starts again what dies; raises LocalStackError when one dies too often."""
-        async with asyncio.TaskGroup() as group:
-            for process in tuple(self._processes):
-                group.create_task(self._keep(process))
+        await together(*(self._keep(process) for process in self._processes))
 
     async def stop_all(self) -> None:
         """Stops the highest layer first, each layer together."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from pixcrawler.local.home import write_private
 from pixcrawler.local.process import Process
 
-#: How long leftovers may take for a clean stop, together.
-_STOP_SECONDS = 10.0
+#: How long leftovers may take for a clean stop, together: they were told once before, when their parent died.
+_STOP_SECONDS = 5.0
 _PAUSE_SECONDS = 0.02
 
 

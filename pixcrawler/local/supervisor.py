@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from pixcrawler.local.leftovers import end_leftovers
 from pixcrawler.local.ports import LOOPBACK, free_ports, http_status, until
 from pixcrawler.local.postgres import Postgres, prepare
 from pixcrawler.local.process import Process
+from pixcrawler.local.tasks import together, until_first
 from pixcrawler.local.valkey import Valkey
 
 #: How often it looks whether any run is left.
@@ -66,20 +67,11 @@ class Supervisor:
         """Returns when it was stopped; raises LocalStackError when the stack cannot be had or kept."""
         users = state.users_lock(self._home)
         try:
-            await self._until_first(self._start_and_keep(), self._last_user_left(users), _terminated())
+            await until_first(self._start_and_keep(), self._last_user_left(users), _terminated())
         finally:
             state.forget(self._home, "state.json")
             await self._keeper.stop_all()
             users.release()
-
-    async def _until_first(self, *ways: Coroutine[Any, Any, None]) -> None:
-        tasks = [asyncio.create_task(way) for way in ways]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await _cancel(tasks)
-        for task in done:
-            task.result()
 
     async def _start_and_keep(self) -> None:
         await asyncio.to_thread(end_leftovers, self._home.run / "processes.json")
@@ -105,9 +97,7 @@ class Supervisor:
         port = self._request.gateway_port or free_ports(1)[0]
         places = services.places(port)
         self._tell({"event": "starting", "what": "services"})
-        await _together(
-            asyncio.create_task(self._make_key(base)), asyncio.create_task(self._start_services(base, places))
-        )
+        await together(self._make_key(base), self._start_services(base, places))
         current = state.State(
             version=self._request.version,
             pid=os.getpid(),
@@ -128,10 +118,8 @@ class Supervisor:
             is_new = await prepare(postgres)
             return is_new, await self._serve(postgres)
 
-        starting = asyncio.create_task(start_postgres()), asyncio.create_task(self._serve(valkey))
-        await _together(*starting)
-        is_new, port = starting[0].result()
-        return is_new, postgres.url(port), valkey.url(starting[1].result())
+        (is_new, postgres_port), valkey_port = await together(start_postgres(), self._serve(valkey))
+        return is_new, postgres.url(postgres_port), valkey.url(valkey_port)
 
     async def _serve(self, server: Postgres | Valkey) -> int:
         for port in free_ports(_SERVER_STARTS):
@@ -199,7 +187,7 @@ class Supervisor:
             if not await self._came_up(process, is_ready, services.READY_SECONDS):
                 raise _did_not_come_up(process)
 
-        await _together(*(asyncio.create_task(start(*each)) for each in self._programs.services.items()))
+        await together(*(start(*each) for each in self._programs.services.items()))
 
 
 def main(programs: services.Programs | None = None) -> int:
@@ -234,22 +222,6 @@ def _did_not_come_up(process: Process) -> LocalStackError:
     name, path = process.command.name, process.command.log
     how = "did not get ready in time" if process.exit_code is None else f"ended with {process.exit_code}"
     return LocalStackError(f"{name} {how}. The end of {path}:\n{process.tail()}")
-
-
-async def _together(*tasks: "asyncio.Task[Any]") -> None:
-    """Waits for all; the first error ends the others and is raised."""
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        await _cancel(tasks)
-    for task in done:
-        task.result()
-
-
-async def _cancel(tasks: Iterable["asyncio.Task[Any]"]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _terminated() -> None:

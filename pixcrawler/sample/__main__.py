@@ -9,11 +9,14 @@ from pixcrawler.sample.corpus import DEFAULT_ROWS, DEFAULT_SEED
 from pixcrawler.sample.origin import sample_origin
 
 _EXIT_PORT_IN_USE = 69
+_ENDING = {signal.SIGINT, signal.SIGTERM}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """0 after Ctrl-C or SIGTERM; 69 when the port is taken."""
     asked = _parser().parse_args(arguments)
+    # Before any thread starts: threads inherit it, and only the wait below takes these signals.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         with sample_origin(rows=asked.rows, seed=asked.seed, port=asked.port) as origin:
             origin.write_list(asked.write_list)
@@ -21,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
                 origin.write_truth(asked.truth)
             sys.stdout.write(f"serving {asked.rows} rows at {origin.base_url}; the list is {asked.write_list}\n")
             sys.stdout.flush()
-            _wait_for_the_end()
+            signal.sigwait(_ENDING)
     except OSError as error:
         sys.stderr.write(f"cannot serve on port {asked.port}: {error.strerror}\n")
         return _EXIT_PORT_IN_USE
@@ -37,12 +40,6 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--write-list", type=Path, required=True, metavar="CSV", help="where to write the list")
     serve.add_argument("--truth", type=Path, metavar="JSON", help="where to write what should come out")
     return parser
-
-
-def _wait_for_the_end() -> None:
-    ending = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
-    signal.sigwait(ending)
 
 
 if __name__ == "__main__":
