@@ -19,6 +19,8 @@ Grey = npt.NDArray[np.uint8]
 #: Pixels of the side that the picture is shrunk to; a grey picture of at least this size is needed.
 SIDE = 32
 _LOW = 8
+#: Pixels of the shorter side that the hash gains nothing beyond.
+_ENOUGH = 256
 #: Decimals that count: flat pictures differ from zero by rounding alone.
 _DECIMALS = 3
 
@@ -30,12 +32,19 @@ def sha256(body: Body | bytes) -> str:
 
 def phash(grey: Grey, orientation: int) -> str:
     """16 hex digits for a grey picture (height, width) with its EXIF orientation, 1 to 8."""
-    small = np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.LANCZOS), dtype=np.float64)
+    shrunk = shrink(Image.fromarray(grey)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    small = np.asarray(shrunk, dtype=np.float64)
     basis = _cosines()
     frequencies = basis @ upright(small, orientation) @ basis.T
     low = np.round(frequencies, _DECIMALS)
     bits = np.packbits((low > np.median(low)).ravel())
     return bits.tobytes().hex()
+
+
+def shrink(image: Image.Image) -> Image.Image:
+    """The picture averaged down to a few times `SIDE`, if it is larger: cheaper to convert and to resize."""
+    factor = min(image.size) // _ENOUGH
+    return image.reduce(factor) if factor > 1 else image
 
 
 def upright(square: npt.NDArray[np.float64], orientation: int) -> npt.NDArray[np.float64]:

@@ -20,7 +20,7 @@ from PIL import Image
 from shared.reasons import Reason
 from shared.recipe import Depth, ImageKind
 from validator.colour import eight_bit
-from validator.fingerprint import SIDE, Grey
+from validator.fingerprint import SIDE, Grey, shrink
 from validator.walk import Body, Picture, Rejection
 
 #: PNG, WebP and GIF cost 10 to 40 ms a megapixel and their structure already shows truncation, so `standard`
@@ -28,9 +28,9 @@ from validator.walk import Body, Picture, Rejection
 SMALL_PIXELS = 512 * 512
 
 _NAMES = {ImageKind.JPEG: "JPEG", ImageKind.PNG: "PNG", ImageKind.WEBP: "WEBP", ImageKind.GIF: "GIF"}
-#: Pixels of the shorter side that a perceptual hash gains nothing beyond.
-_GREY_SIDE = 256
 _MAX_DETAIL = 120
+#: Rows of pixels that are laid over white at once.
+_STRIP = 256
 
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -62,7 +62,7 @@ def _decoder_for(picture: Picture, depth: Depth, *, needs_image: bool) -> Callab
             return partial(_jpeg_image, channels=picture.channels)
         return {Depth.STRUCTURE: _nothing, Depth.STANDARD: _jpeg_eighth, Depth.FULL: _jpeg_grey}[depth]
     if depth is Depth.FULL:
-        return partial(_all_frames, kind=picture.kind)
+        return partial(_all_frames, kind=picture.kind, needs_image=needs_image)
     if needs_image or (depth is Depth.STANDARD and picture.pixels <= SMALL_PIXELS):
         return partial(_first_frame, kind=picture.kind)
     return _nothing
@@ -101,8 +101,10 @@ def _first_frame(body: Body | bytes, *, kind: ImageKind) -> Pixels:
     return Pixels(_grey_of(image), image, opened.info.get("icc_profile"))
 
 
-def _all_frames(body: Body | bytes, *, kind: ImageKind) -> Pixels:
+def _all_frames(body: Body | bytes, *, kind: ImageKind, needs_image: bool) -> Pixels:
     first = _first_frame(body, kind=kind)
+    if not needs_image:
+        first = Pixels(first.grey)  # so that two whole pictures need not be held
     opened = _open(body, kind)
     for frame in range(1, getattr(opened, "n_frames", 1)):
         opened.seek(frame)
@@ -116,19 +118,19 @@ def _open(body: Body | bytes, kind: ImageKind) -> Image.Image:
 
 def _grey_of(image: Image.Image) -> Grey:
     """The picture in grey, shrunk if it is large, transparent parts over white."""
-    factor = min(image.size) // _GREY_SIDE
-    if factor > 1:
-        image = image.reduce(factor)
-    if image.mode in ("RGBA", "LA", "PA"):
-        image = over_white(image)
-    return np.asarray(image.convert("L"))
+    small = shrink(image)
+    if small.mode in ("RGBA", "LA", "PA"):
+        small = over_white(small)
+    return np.asarray(small.convert("L"))
 
 
 def over_white(image: Image.Image) -> Image.Image:
     """The picture without its alpha channel, as it looks on white paper."""
-    solid = image.convert("RGBA")
-    paper = Image.new("RGBA", solid.size, (255, 255, 255, 255))
-    return Image.alpha_composite(paper, solid).convert("RGB")
+    paper = Image.new("RGB", image.size, (255, 255, 255))
+    for top in range(0, image.height, _STRIP):  # in strips, for whole copies of a large picture need too much memory
+        strip = image.crop((0, top, image.width, min(image.height, top + _STRIP))).convert("RGBA")
+        paper.paste(strip, (0, top), strip)
+    return paper
 
 
 def _out_of_memory() -> Rejection:
