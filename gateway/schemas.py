@@ -102,9 +102,9 @@ class JobIn(_Request):
 
     name: Annotated[str, Field(max_length=200), AfterValidator(storable)] = ""
     source: Source
-    list: ListOptions = ListOptions()
+    list: ListOptions = Field(default_factory=ListOptions)
     destination: DestinationIn
-    recipe: Annotated[Recipe, BeforeValidator(_strict_recipe)] = Recipe()
+    recipe: Annotated[Recipe, BeforeValidator(_strict_recipe)] = Field(default_factory=Recipe)
 
 
 class Destination(BaseModel):

@@ -6,7 +6,7 @@ A list lies in the spool under its tenant and content, so storing one again stor
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +119,7 @@ def check_list(path: Path, options: ListOptions) -> ListFormat:
     return chosen
 
 
-async def _from_rows(folder: Path, rows: list[dict[str, object]], most: int, tenant_id: UUID) -> LocalList:
+async def _from_rows(folder: Path, rows: Sequence[Mapping[str, object]], most: int, tenant_id: UUID) -> LocalList:
     if len(rows) > most:
         raise BadSource(f"a request holds at most {most:,} rows; upload the list by POST /v1/manifests")
     path = folder / "rows.jsonl"

@@ -1,0 +1,245 @@
+"""Who may do what, and how refusals look."""
+
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from gateway.credentials import Scope, new_key
+from gateway.problems import Code
+from tests.integration.gateway.conftest import Effects, MakeKey, client_of, request_for
+
+JOB = "/v1/jobs/{job}"
+OPERATIONS = [
+    ("GET", "/v1/me"),
+    ("GET", "/v1/jobs"),
+    ("POST", "/v1/jobs"),
+    ("POST", "/v1/manifests?filename=urls.txt"),
+    ("GET", JOB),
+    ("GET", JOB + "/images"),
+    ("GET", JOB + "/events"),
+    ("POST", JOB + "/cancel"),
+    ("POST", JOB + "/pause"),
+    ("POST", JOB + "/resume"),
+]
+ON_A_JOB = [operation for operation in OPERATIONS if "{job}" in operation[1]]
+
+
+def body_of(method: str, path: str, place: Path) -> dict[str, Any]:
+    if method == "GET":
+        return {}
+    return {"json": request_for(place)} if path == "/v1/jobs" else {"content": b"https://example.com/a.jpg"}
+
+
+def assert_problem(answer: httpx2.Response, status: int, code: Code) -> None:
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["status"]) == (status, code, status), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert body["type"] == f"urn:pixcrawler:problem:{code}"
+    assert body["detail"]
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+async def test_no_operation_answers_without_a_good_key(
+    app: FastAPI, api: httpx2.AsyncClient, effects: Effects, make_key: MakeKey, place: Path, method: str, path: str
+) -> None:
+    job = (await api.post("/v1/jobs", json=request_for(place))).json()["id"]
+    right = await make_key()
+    expired, revoked = await make_key(), await make_key()
+    await effects.database.execute("UPDATE api_keys SET expires_at = now() WHERE id = $1", expired.split("_")[1])
+    await effects.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", revoked.split("_")[1])
+    borrowed_id = new_key().split("_")
+    before = await effects.seen()
+
+    for key in (None, "", "nonsense", right[:-1] + "!", new_key(), "_".join(borrowed_id), expired, revoked):
+        async with client_of(app, key) as client:
+            answer = await client.request(method, path.format(job=job), **body_of(method, path, place))
+
+        assert_problem(answer, 401, Code.UNAUTHORIZED)
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert await effects.seen() == before
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+async def test_an_operation_needs_its_scope(
+    app: FastAPI, api: httpx2.AsyncClient, effects: Effects, make_key: MakeKey, place: Path, method: str, path: str
+) -> None:
+    job = (await api.post("/v1/jobs", json=request_for(place))).json()["id"]
+    wrong = Scope.JOBS_READ if method == "POST" else Scope.JOBS_WRITE
+    before = await effects.seen()
+
+    async with client_of(app, await make_key(scopes=(wrong,))) as client:
+        answer = await client.request(method, path.format(job=job), **body_of(method, path, place))
+
+    assert_problem(answer, 403, Code.FORBIDDEN)
+    assert await effects.seen() == before
+
+
+@pytest.mark.parametrize(("method", "path"), ON_A_JOB)
+async def test_a_foreign_job_looks_like_one_that_never_was(
+    api: httpx2.AsyncClient,
+    stranger: httpx2.AsyncClient,
+    database: asyncpg.Connection,
+    place: Path,
+    method: str,
+    path: str,
+) -> None:
+    job = (await api.post("/v1/jobs", json=request_for(place))).json()["id"]
+    foreign, unknown, nonsense = [
+        await stranger.request(method, path.format(job=name))
+        for name in (job, "00000000-0000-4000-8000-000000000000", "1%27--")
+    ]
+
+    for answer in (foreign, unknown, nonsense):
+        assert_problem(answer, 404, Code.NOT_FOUND)
+    bodies = [{**answer.json(), "request_id": ""} for answer in (foreign, unknown, nonsense)]
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert await database.fetchval("SELECT state FROM jobs") == "queued"
+
+
+async def test_a_tenant_lists_its_own_jobs_only(
+    api: httpx2.AsyncClient, stranger: httpx2.AsyncClient, place: Path
+) -> None:
+    mine = (await api.post("/v1/jobs", json=request_for(place))).json()["id"]
+    theirs = (await stranger.post("/v1/jobs", json=request_for(place.with_name("dogs")))).json()["id"]
+
+    listed = [(await client.get("/v1/jobs")).json()["data"] for client in (api, stranger)]
+
+    assert [[job["id"] for job in jobs] for jobs in listed] == [[mine], [theirs]]
+
+
+async def test_a_key_works_as_bearer_and_as_header_and_its_use_is_noted(
+    app: FastAPI, make_key: MakeKey, database: asyncpg.Connection
+) -> None:
+    key = await make_key("ours", scopes=(Scope.ADMIN,))
+
+    async with client_of(app, None) as client:
+        answers = [
+            await client.get("/v1/me", headers=headers)
+            for headers in ({"Authorization": f"bearer {key}"}, {"X-API-Key": key})
+        ]
+
+    assert [answer.json() for answer in answers] == [{"tenant": "ours", "tier": "free", "scopes": ["admin"]}] * 2
+    assert await database.fetchval("SELECT last_used_at > now() - interval '1 minute' FROM api_keys")
+
+
+async def test_only_a_hash_of_the_secret_is_stored(make_key: MakeKey, database: asyncpg.Connection) -> None:
+    key = await make_key()
+
+    row = await database.fetchrow("SELECT * FROM api_keys")
+
+    assert len(row["secret_hash"]) == 32
+    assert key.split("_")[2] not in str(dict(row))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, Code.NOT_FOUND),
+        ("GET", "/v1/jobs/", 404, Code.NOT_FOUND),
+        ("DELETE", "/v1/jobs", 405, Code.METHOD_NOT_ALLOWED),
+        ("GET", "/v1/jobs?limit=0", 422, Code.INVALID_REQUEST),
+        ("GET", "/v1/jobs?state=sleeping", 422, Code.INVALID_REQUEST),
+        ("GET", "/v1/jobs?cursor=nonsense", 422, Code.INVALID_REQUEST),
+        ("GET", "/v1/jobs?cursor=WyIyMDI2LTAxLTAxIiwieCJd", 422, Code.INVALID_REQUEST),
+        ("POST", "/v1/manifests", 422, Code.INVALID_REQUEST),
+        ("POST", "/v1/manifests?filename=%00.csv", 422, Code.INVALID_REQUEST),
+    ],
+)
+async def test_every_refusal_is_a_problem_document(
+    api: httpx2.AsyncClient, method: str, path: str, status: int, code: Code
+) -> None:
+    answer = await api.request(method, path)
+
+    assert_problem(answer, status, code)
+
+
+SECRET = "SECRET-VALUE"
+BAD_BODIES = {
+    "no JSON": (b"{", 400, ""),
+    "deep nesting": (b"[" * 10_000, 400, ""),
+    "a number with 5,000 digits": (b'{"name": ' + b"9" * 5000 + b"}", 400, ""),
+    "nothing": (b"{}", 422, "/source"),
+    "an unknown field": (b'{"SECRET": "SECRET-VALUE"}', 422, "/SECRET"),
+    "an unknown choice": ({"recipe": {"depth": SECRET}}, 422, "/recipe/depth"),
+    "false for a number": ({"recipe": {"min_bytes": False}}, 422, "/recipe/min_bytes"),
+    "text for a number": ({"recipe": {"attempts": "3"}}, 422, "/recipe/attempts"),
+    "NaN": (b'{"recipe": {"max_aspect_ratio": NaN}}', 422, "/recipe/max_aspect_ratio"),
+    "NUL in a name": ({"name": SECRET + "\0"}, 422, "/name"),
+    "a lone surrogate in a row": (b'{"source": {"rows": [{"url": "\\ud800"}]}}', 422, "/source/rows/0/url"),
+    "two sources": ({"source": {"rows": [{"url": "u"}], "reference": "s3://b/l.csv"}}, 422, "/source"),
+    "no rows": ({"source": {"rows": []}}, 422, "/source/rows"),
+    "a nested row": ({"source": {"rows": [{"url": {"a": SECRET}}]}}, 422, "/source/rows/0/url"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BODIES)
+async def test_a_bad_body_is_pointed_at_and_never_echoed(api: httpx2.AsyncClient, effects: Effects, case: str) -> None:
+    body, status, pointer = BAD_BODIES[case]
+    sent = (
+        {"content": body, "headers": {"Content-Type": "application/json"}}
+        if isinstance(body, bytes)
+        else {"json": body}
+    )
+    before = await effects.seen()
+
+    answer = await api.post("/v1/jobs", **sent)
+
+    assert_problem(answer, status, Code.MALFORMED_REQUEST if status == 400 else Code.INVALID_REQUEST)
+    assert SECRET not in answer.text
+    assert not pointer or any(mistake["pointer"].startswith(pointer) for mistake in answer.json()["errors"])
+    assert await effects.seen() == before
+
+
+async def test_a_body_above_the_limit_is_refused_by_what_arrives(api: httpx2.AsyncClient) -> None:
+    async def endless() -> Any:
+        while True:
+            yield b" " * 4096
+
+    answer = await api.post("/v1/jobs", content=endless(), headers={"Content-Type": "application/json"})
+
+    assert_problem(answer, 413, Code.BODY_TOO_LARGE)
+
+
+async def test_a_request_id_is_kept_when_it_is_harmless(api: httpx2.AsyncClient) -> None:
+    kept = await api.get("/livez", headers={"X-Request-ID": "my-request-0001"})
+    replaced = await api.get("/livez", headers={"X-Request-ID": 'x"; forged: 1'})
+
+    assert kept.headers["x-request-id"] == "my-request-0001"
+    assert "forged" not in replaced.headers["x-request-id"]
+
+
+async def test_trouble_of_the_database_is_worth_a_retry_and_shows_in_readiness(
+    app: FastAPI, api: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    ready = await api.get("/readyz")
+    await database.execute("UPDATE alembic_version SET version_num = 'older'")
+    behind = await api.get("/readyz")
+    services = app.state.services
+    await services.resources.engine.dispose()
+    name = await database.fetchval("SELECT current_database()")
+    await database.execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT 0')
+
+    answer = await api.get("/v1/me")
+    away = await api.get("/readyz")
+
+    assert (ready.status_code, ready.json()) == (200, {"database": "ok"})
+    assert (behind.status_code, away.status_code) == (503, 503)
+    assert "older" in behind.json()["database"]
+    assert_problem(answer, 503, Code.DATABASE_UNAVAILABLE)
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_bug_of_ours_is_a_problem_without_details(
+    app: FastAPI, api: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    await database.execute("ALTER TABLE jobs RENAME TO lost")
+
+    answer = await api.get("/v1/jobs")
+
+    assert_problem(answer, 500, Code.INTERNAL)
+    assert "jobs" not in answer.text

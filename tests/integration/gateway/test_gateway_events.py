@@ -1,0 +1,232 @@
+"""Progress streams over a real server process, and how it starts and stops."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from gateway.settings import GatewaySettings
+from tests.integration.gateway.conftest import MakeKey, request_for
+from tests.servers import free_port
+
+LIMIT_SECONDS = 20
+
+
+@dataclass
+class Process:
+    """A gateway of its own, and a client that speaks to it."""
+
+    process: asyncio.subprocess.Process
+    client: httpx2.AsyncClient
+    health_port: int
+
+    async def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), LIMIT_SECONDS)
+
+
+def environment_of(settings: GatewaySettings, **more: object) -> dict[str, str]:
+    chosen = {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+        "SPOOL_URL": settings.spool_url,
+        "WORK_DIR": settings.work_dir,
+        "FOLDER_ROOTS": json.dumps([str(root) for root in settings.folder_roots]),
+        "HTTP_PORT": free_port(),
+        "LISTEN_PORT": free_port(),
+        **more,
+    }
+    return os.environ | {f"PIXCRAWLER_{name}": str(value) for name, value in chosen.items()}
+
+
+@contextlib.asynccontextmanager
+async def started(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway"), env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+async def gateway(settings: GatewaySettings, make_key: MakeKey) -> AsyncIterator[Process]:
+    environment = environment_of(settings)
+    base = f"http://127.0.0.1:{environment['PIXCRAWLER_LISTEN_PORT']}"
+    headers = {"Authorization": f"Bearer {await make_key()}"}
+    async with started(environment) as process, httpx2.AsyncClient(base_url=base, headers=headers) as client:
+        await told(process, "gateway_started")
+        await told(process, "Application startup complete")
+        yield Process(process, client, int(environment["PIXCRAWLER_HTTP_PORT"]))
+
+
+async def told(process: asyncio.subprocess.Process, word: str) -> str:
+    """The first line on stderr that holds the word."""
+    assert process.stderr is not None
+    async with asyncio.timeout(LIMIT_SECONDS):
+        async for line in process.stderr:
+            if word in line.decode():
+                return line.decode()
+    raise AssertionError(f"the gateway never said {word}")
+
+
+class Stream:
+    """The events of one stream, one at a time."""
+
+    def __init__(self, answer: httpx2.Response) -> None:
+        self._lines = answer.aiter_lines()
+
+    async def next(self) -> tuple[str, Any]:
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(LIMIT_SECONDS):
+            async for line in self._lines:
+                if not line and "data" in fields:
+                    return fields["event"], json.loads(fields["data"])
+                name, _, value = line.partition(": ")
+                fields[name] = value
+        raise EOFError
+
+    async def has_ended(self) -> bool:
+        with contextlib.suppress(EOFError):
+            await self.next()
+            return False
+        return True
+
+
+@contextlib.asynccontextmanager
+async def streaming(gateway: Process, job: str) -> AsyncIterator[Stream]:
+    async with gateway.client.stream("GET", f"/v1/jobs/{job}/events") as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield Stream(answer)
+
+
+async def submitted(gateway: Process, place: Path) -> str:
+    made: str = (await gateway.client.post("/v1/jobs", json=request_for(place))).json()["id"]
+    return made
+
+
+async def test_a_stream_shows_changes_never_goes_back_and_ends_with_the_job(
+    gateway: Process, database: asyncpg.Connection, place: Path
+) -> None:
+    job = await submitted(gateway, place)
+
+    async with streaming(gateway, job) as stream, streaming(gateway, job) as other:
+        first = await stream.next()
+        await database.execute(
+            """UPDATE jobs SET state = 'running', planned_rows = 2, counts = '{"accepted": 1, "rejected": {}}'"""
+        )
+        second = await stream.next()
+        await database.execute("""UPDATE jobs SET waiting_for = 'x', counts = '{"accepted": 0, "rejected": {}}'""")
+        third = await stream.next()
+        await database.execute("""UPDATE jobs SET state = 'completed', counts = '{"accepted": 2, "rejected": {}}'""")
+        last = await stream.next()
+        has_ended = await stream.has_ended()
+        others = [await other.next()]
+        while others[-1][0] != "done":
+            others.append(await other.next())
+
+    assert [name for name, _ in (first, second, third, last)] == ["job", "job", "job", "done"]
+    assert [shown["accepted"] for _, shown in (first, second, third, last)] == [0, 1, 1, 2]
+    assert has_ended
+    assert last[1] == (await gateway.client.get(f"/v1/jobs/{job}")).json()
+    assert others[-1][1]["state"] == "completed"
+
+
+async def test_a_finished_jobs_stream_is_one_event(gateway: Process, database: asyncpg.Connection, place: Path) -> None:
+    job = await submitted(gateway, place)
+    await database.execute("UPDATE jobs SET state = 'cancelled'")
+
+    async with streaming(gateway, job) as stream:
+        name, shown = await stream.next()
+        has_ended = await stream.has_ended()
+
+    assert (name, shown["state"], has_ended) == ("done", "cancelled", True)
+
+
+async def test_stopping_ends_open_streams_and_says_come_back(gateway: Process, place: Path) -> None:
+    job = await submitted(gateway, place)
+
+    async with streaming(gateway, job) as stream:
+        await stream.next()
+        stopping = asyncio.create_task(gateway.stop())
+        name, _ = await stream.next()
+        has_ended = await stream.has_ended()
+        code = await stopping
+
+    assert (name, has_ended, code) == ("reconnect", True, 0)
+
+
+async def test_metrics_and_checks_are_served_on_the_second_port(gateway: Process, place: Path) -> None:
+    job = await submitted(gateway, place)
+    await gateway.client.get(f"/v1/jobs/{job}")
+    await gateway.client.get("/nowhere/at/all")
+
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.health_port}") as client:
+        metrics = (await client.get("/metrics")).text
+        ready = await client.get("/readyz")
+
+    assert 'pixcrawler_http_requests_total{method="GET",route="/v1/jobs/{job_id}",status="200"} 1.0' in metrics
+    assert 'route="unmatched",status="404"' in metrics
+    assert job not in metrics
+    assert ready.json() == {"database": "ok"}
+
+
+async def test_a_port_in_use_is_one_sentence(gateway: Process, settings: GatewaySettings) -> None:
+    taken = gateway.client.base_url.port
+
+    async with started(environment_of(settings, LISTEN_PORT=taken)) as second:
+        said = await told(second, "cannot start")
+        code = await asyncio.wait_for(second.wait(), LIMIT_SECONDS)
+
+    assert f"cannot listen on 127.0.0.1:{taken}" in said
+    assert "PIXCRAWLER_LISTEN_PORT" in said
+    assert code != 0
+
+
+async def test_a_database_that_never_comes_is_one_sentence(settings: GatewaySettings) -> None:
+    away = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+
+    async with started(environment_of(settings, DATABASE_URL=away, STARTUP_TIMEOUT_SECONDS=0.1)) as process:
+        said = await told(process, "cannot start")
+        code = await asyncio.wait_for(process.wait(), LIMIT_SECONDS)
+
+    assert "PIXCRAWLER_DATABASE_URL" in said
+    assert code != 0
+
+
+async def test_the_key_command_makes_lists_and_revokes(settings: GatewaySettings) -> None:
+    key = await keys(settings, "create", "--tenant", "local", "--tier", "enterprise", "--name", "laptop")
+    listed = await keys(settings, "list")
+    await keys(settings, "revoke", key.split("_")[1])
+    after = await keys(settings, "list")
+
+    assert key.startswith("pxc_")
+    assert key.count("\n") == 1
+    assert key.split("_")[2] not in listed
+    assert "local\tenterprise\tlaptop\tjobs:read jobs:write\tvalid" in listed
+    assert "revoked" in after
+
+
+async def keys(settings: GatewaySettings, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.keys", *arguments),
+        env=environment_of(settings),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), LIMIT_SECONDS)
+    assert process.returncode == 0
+    return output.decode()
