@@ -206,3 +206,28 @@ def animated_webp_of(frames: int) -> bytes:
     frame = bytes(6) + bytes(6) + bytes(4) + pixel
     canvas = b"\x02" + bytes(3) + struct.pack("<I", 0)[:3] * 2
     return riff((b"VP8X", canvas), (b"ANIM", bytes(6)), *[(b"ANMF", frame)] * frames)
+
+
+def linear_profile() -> bytes:
+    """An ICC profile with the primaries of sRGB and no gamma: the middle value 128 shows as 188."""
+
+    def fixed(*values: float) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    tags = {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", 7) + b"linear\0" + bytes(78),
+        b"cprt": b"text" + bytes(4) + b"none\0",
+        b"wtpt": b"XYZ " + bytes(4) + fixed(0.9642, 1.0, 0.8249),
+        b"rXYZ": b"XYZ " + bytes(4) + fixed(0.4360, 0.2225, 0.0139),
+        b"gXYZ": b"XYZ " + bytes(4) + fixed(0.3851, 0.7169, 0.0971),
+        b"bXYZ": b"XYZ " + bytes(4) + fixed(0.1431, 0.0606, 0.7141),
+        **{name: b"curv" + bytes(8) for name in (b"rTRC", b"gTRC", b"bTRC")},
+    }
+    table, content = struct.pack(">I", len(tags)), b""
+    at = 128 + 4 + 12 * len(tags)
+    for name, value in tags.items():
+        table += name + struct.pack(">II", at + len(content), len(value))
+        content += value + bytes(-len(value) % 4)
+    size = at + len(content)
+    head = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x02100000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
+    return head + bytes(28) + fixed(0.9642, 1.0, 0.8249) + bytes(48) + table + content

@@ -240,16 +240,26 @@ def test_colours_come_out_as_they_look(name: str) -> None:
     assert np.abs(mean - colour).max() <= 3
 
 
-def test_another_colour_space_is_turned_into_srgb() -> None:
-    lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
-    red = Image.new("RGB", (40, 40), (200, 30, 30))
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_another_colour_space_is_turned_into_srgb(kind: str, mode: str) -> None:
+    middle = Image.new("RGB", (40, 40), (128, 128, 128))
+    image = middle.convert("RGB" if kind == "JPEG" else mode)
+    body = images.encoded(image, kind, icc_profile=images.linear_profile())
 
-    unfitting = stored(images.encoded(red, "PNG", icc_profile=lab_like), image_format=ImageFormat.JPEG)
-    damaged = stored(images.encoded(red, "PNG", icc_profile=b"no profile"), image_format=ImageFormat.JPEG)
+    after = stored(body, resize_mode=ResizeMode.KEEP_RATIO, image_size=20)
 
-    for after in (unfitting, damaged):
-        assert np.abs(seen(after).mean(axis=(0, 1)) - (200, 30, 30)).max() <= 3
-        assert "icc_profile" not in opened(after).info
+    assert np.abs(seen(after).mean(axis=(0, 1)) - 188).max() <= 2
+    assert "icc_profile" not in opened(after).info
+
+
+@pytest.mark.parametrize("profile", [b"no profile", images.linear_profile()[:200], images.linear_profile()])
+def test_a_profile_that_does_not_fit_is_ignored(profile: bytes) -> None:
+    grey = Image.new("L", (40, 40), 128)
+
+    after = stored(images.encoded(grey, "PNG", icc_profile=profile), image_format=ImageFormat.JPEG)
+
+    assert np.abs(seen(after).mean(axis=(0, 1)) - 128).max() <= 2
 
 
 def test_a_border_is_white() -> None:

@@ -1,5 +1,6 @@
 """Validating a chunk: a verdict for each row, in order, and bytes where the verdicts say."""
 
+import asyncio
 from pathlib import Path
 
 import pyarrow as pa
@@ -161,3 +162,14 @@ async def test_the_service_opens_and_closes_the_verb(tmp_path: Path, monkeypatch
         result = await verb(chunk)
 
     assert result.passed == 1
+
+
+async def test_the_verb_runs_on_a_loop_outside_the_main_thread(tmp_path: Path) -> None:
+    async def run() -> int:
+        chunk = await fetched_chunk(tmp_path, [images.jpeg()], Recipe())
+        async with open_validator(ValidatorSettings()) as verb:
+            return (await verb(chunk)).passed
+
+    passed = await asyncio.to_thread(asyncio.run, run())
+
+    assert passed == 1
