@@ -74,6 +74,25 @@ def _limit(connections: int, rate: float) -> Limit:
     return Limit(connections=connections, spacing_seconds=1 / rate if rate else 0.0)
 
 
+@asynccontextmanager
+async def _open_pack(path: Path) -> AsyncIterator[Pack]:
+    """A pack that is closed in the end, and removed at once if the chunk does not get through."""
+    pack = Pack(path)
+    is_whole = False
+    try:
+        yield pack
+        is_whole = True
+    finally:
+        # An append may be under way in the engine's thread: the loop does not wait for the disk.
+        await asyncio.shield(asyncio.to_thread(_end, pack, path, is_whole=is_whole))
+
+
+def _end(pack: Pack, path: Path, *, is_whole: bool) -> None:
+    pack.close()
+    if not is_whole:
+        path.unlink(missing_ok=True)
+
+
 class Downloader:
     """Downloads chunks with parts that outlive them."""
 
@@ -88,14 +107,9 @@ class Downloader:
         ends = asyncio.get_running_loop().time() + self._deadline_seconds
         source = await chunk.source()
         draft = await chunk.draft()
-        pack = Pack(draft.path(PACK))
-        try:
+        async with _open_pack(draft.path(PACK)) as pack:
             fetched = await self._fetch_all(chunk, source, pack, ends)
-        finally:
-            # An append may be under way in the engine's thread; a cancelled chunk must not wait for it here.
-            await asyncio.shield(asyncio.to_thread(pack.close))
-        table = _table(source, fetched)
-        await asyncio.to_thread(_write, draft.path(FETCHED_FILE), table)
+        await asyncio.to_thread(_write, draft.path(FETCHED_FILE), _table(source, fetched))
         await draft.publish()
         return _result(fetched, pack.size_bytes)
 

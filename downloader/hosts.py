@@ -78,6 +78,7 @@ class Hosts:
         self._gates: dict[str, _Gate] = {}
         self._needy: set[_Gate] = set()
         self._need = asyncio.Event()
+        self._renewing = asyncio.Lock()
         self._redis_again = 0.0
         self._keeper: asyncio.Task[None] | None = None
 
@@ -103,6 +104,10 @@ class Hosts:
     def slow_down(self, host: str, delay_seconds: float) -> None:
         """Takes note of a host's own wish for a pause between two requests."""
         self._gate(host).delay_seconds = delay_seconds
+
+    async def tell(self) -> None:
+        """Returns when all that was seen at the hosts so far is known to the other workers."""
+        await self._renew([gate for gate in self._gates.values() if gate.has_news])
 
     @asynccontextmanager
     async def permit(self, host: str) -> AsyncIterator[Permit]:
@@ -139,14 +144,16 @@ class Hosts:
                 *(gate for gate in self._gates.values() if gate.is_ending and gate not in self._needy),
             ]
             self._needy.clear()
-            if gates:
-                await self._renew(gates)
+            await self._renew(gates)
 
     async def _renew(self, gates: "list[_Gate]") -> None:
-        wants = [gate.want() for gate in gates]
-        leases = await self._lease(wants)
-        for gate, lease in zip(gates, leases, strict=True):
-            gate.grant(lease)
+        async with self._renewing:
+            if not gates:
+                return
+            wants = [gate.want() for gate in gates]
+            leases = await self._lease(wants)
+            for gate, lease in zip(gates, leases, strict=True):
+                gate.grant(lease)
 
     async def _lease(self, wants: list[Want]) -> list[Lease]:
         now = asyncio.get_running_loop().time()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from math import ceil
 from typing import Any
 
 #: A block lasts this long: a crashed worker's share is free again after it.
@@ -125,7 +126,7 @@ class LoneLeases:
         spacing = LONE_PART * (want.limit.spacing_seconds or self._default.spacing_seconds or 0.1)
         first = max(memory.next_start, now)
         may_start = max(memory.open_until, memory.wait_until) <= now
-        starts = min(want.starts, max(0, int((now + LEASE_SECONDS - first) / spacing) + 1)) if may_start else 0
+        starts = min(want.starts, max(0, ceil((now + LEASE_SECONDS - first) / spacing))) if may_start else 0
         memory.next_start = first + starts * spacing
         return Lease(
             connections=max(1, want.in_use),
