@@ -4,11 +4,13 @@ The set is looked at, chunks are admitted in PostgreSQL, and only then taken out
 between, a chunk is admitted once. With Redis away the same order is read from the rows.
 """
 
+import time
+
 import structlog
 from redis.exceptions import RedisError
 
 from scheduler.admission import Cell, Decision, Shut, WorkerReport, decide, learned_needs
-from scheduler.priority import offset_after
+from scheduler.priority import offset_after, offset_at_pass
 from scheduler.settings import SchedulerSettings
 from shared import metrics
 from shared.db import cells, leader, slots
@@ -38,11 +40,13 @@ class Admitter:
         self._resources = resources
         self._waiting = waiting
         self._shut: dict[str, Shut] = {}
+        self._passed_at = time.monotonic()
         #: Why nothing is let in now; None when something may be.
         self.why: Shut | None = None
 
     async def admit(self, term: Term) -> int:
         """Admits what may be admitted now; how many that was."""
+        await self._slow_clock(term)
         decision = await self._decide()
         self._shut, self.why = dict(decision.shut), decision.why
         admitted = await self._fill(term, decision) if decision.places else []
@@ -61,22 +65,40 @@ class Admitter:
         except (RedisError, OSError):
             log.warning("waiting_set_away")
 
+    async def _slow_clock(self, term: Term) -> None:
+        """Lets the virtual clock lag while more waits than can be served, so that a late tenant's turn comes soon."""
+        passed_at, self._passed_at = self._passed_at, time.monotonic()
+        async with leader.leading(self._resources.engine, term) as connection:
+            now, offset = await leader.clock(connection)
+            slowed = offset_at_pass(
+                offset=offset,
+                now=now,
+                elapsed=self._passed_at - passed_at,
+                next_start=await slots.next_start(connection),
+            )
+            if slowed != offset:
+                await leader.set_clock(connection, term, offset=slowed)
+
     async def _decide(self) -> Decision:
         async with transaction(self._resources.engine) as connection:
             await slots.provide(connection, self._settings.max_chunks)
             measured = await cells.reports(connection)
-            held = await slots.in_flight(connection)
             needs = learned_needs(await slots.recent_work_bytes(connection))
+            held = await slots.in_flight(connection, most_bytes=needs.disk_bytes)
         found = [
             Cell(
                 name=name,
-                reports=tuple(WorkerReport(measured=report, age=age) for cell, report, age in measured if cell == name),
+                reports=tuple(
+                    WorkerReport(measured=report.measured, age=report.age, host=report.host)
+                    for report in measured
+                    if report.cell == name
+                ),
                 in_flight=held[name].chunks if name in held else 0,
                 not_started=held[name].not_started if name in held else 0,
                 written_bytes=held[name].written_bytes if name in held else 0,
                 was_shut=self._shut.get(name),
             )
-            for name in sorted({cell for cell, _, _ in measured})
+            for name in sorted({report.cell for report in measured})
         ]
         in_flight = sum(cell.chunks for cell in held.values())
         return decide(found, needs=needs, max_chunks=self._settings.max_chunks, in_flight=in_flight)

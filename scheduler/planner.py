@@ -69,22 +69,31 @@ class Planner:
         try:
             opened = await self._list_of(plan)
             part = await asyncio.to_thread(self._slice, plan, opened)
+            await self._store(term, plan, part)
         except PermanentError as error:
             await self._give_up(term, plan, error)
-            return True
-        await self._store(term, plan, part)
+        finally:
+            self._path(plan, "part").unlink(missing_ok=True)
         return True
 
     async def _list_of(self, plan: Plan) -> OpenList:
         if plan.job_id not in self._open:
             while len(self._open) >= _MOST_OPEN:
                 self._forget(next(iter(self._open)))
-            path = await self._fetch(plan)
-            self._open[plan.job_id] = OpenList(path, await asyncio.to_thread(_open, path, plan))
+            path = self._path(plan, "list")
+            try:
+                await self._fetch(plan, path)
+                reader = await asyncio.to_thread(_open, path, plan)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            self._open[plan.job_id] = OpenList(path, reader)
         return self._open[plan.job_id]
 
-    async def _fetch(self, plan: Plan) -> Path:
-        path = Path(self._folder.name) / f"{plan.job_id}.list"
+    def _path(self, plan: Plan, kind: str) -> Path:
+        return Path(self._folder.name) / f"{plan.job_id}.{kind}"
+
+    async def _fetch(self, plan: Plan, path: Path) -> None:
         stored = await self._resources.spool.stat(plan.source["key"])
         if stored is None:
             raise BadSource("the list is not in the spool any more; submit it again")
@@ -93,7 +102,6 @@ class Planner:
                 length = min(_BLOCK_BYTES, stored.size_bytes - offset)
                 block = await self._resources.spool.get(stored.key, offset=offset, length=length)
                 await asyncio.to_thread(file.write, block)
-        return path
 
     def _slice(self, plan: Plan, opened: OpenList) -> Part:
         return plan_slice(
@@ -102,15 +110,12 @@ class Planner:
             first_row=plan.next_row,
             first_ordinal=plan.planned_chunks,
             max_chunks=part_chunks(plan.planned_chunks),
-            path=Path(self._folder.name) / f"{plan.job_id}.part",
+            path=self._path(plan, "part"),
         )
 
     async def _store(self, term: Term, plan: Plan, part: Part) -> None:
         key = f"plans/{plan.job_id}/{plan.planned_chunks:06d}.arrow"
-        try:
-            await self._resources.spool.create(key, part.path, content_type=_ARROW, sha256=part.sha256)
-        finally:
-            part.path.unlink(missing_ok=True)
+        await self._resources.spool.create(key, part.path, content_type=_ARROW, sha256=part.sha256)
         scores = await self._insert(term, plan, part, key)
         if part.is_last:
             self._forget(plan.job_id)
@@ -174,4 +179,5 @@ def _open(path: Path, plan: Plan) -> ListReader:
         url_col=source["url_col"],
         caption_col=source["caption_col"],
         save_columns=source["save_columns"],
+        scratch=path.parent,
     )

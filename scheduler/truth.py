@@ -12,13 +12,13 @@ async def export_truth(resources: Resources) -> None:
     async with transaction(resources.engine) as connection:
         accepted, rejected = await lifecycle.image_sums(connection)
         states = await lifecycle.chunks_by_state(connection)
-        held = await slots.in_flight(connection)
+        held = await slots.held(connection)
         waiting = await slots.waiting_by_tier(connection)
     metrics.images.labels(outcome="accepted", reason="").set(accepted)
     for reason, rows in rejected.items():
         metrics.images.labels(outcome="rejected", reason=reason).set(rows)
     for state in ChunkState:
         metrics.chunks.labels(state=state.value).set(states.get(state, 0))
-    metrics.slots_held.set(sum(cell.chunks for cell in held.values()))
+    metrics.slots_held.set(held)
     for tier in Tier:
         metrics.backlog.labels(tier=tier.value).set(waiting.get(tier, 0))

@@ -63,6 +63,8 @@ def set_up_logs(settings: Settings, *, service: str) -> None:
     root.setLevel(settings.log_level.upper())
     for chatty in ("azure", "boto3", "botocore", "urllib3", "asyncio", "amqp", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for doubled in ("celery.app.trace", "celery.worker.strategy"):  # the stage writes one line a chunk
+        logging.getLogger(doubled).setLevel(logging.WARNING)
 
 
 def _named(service: str) -> structlog.typing.Processor:

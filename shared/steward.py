@@ -29,7 +29,8 @@ class Steward:
     """Reports until closed."""
 
     def __init__(self, settings: WorkerSettings, *, service: str, keeps_house: bool) -> None:
-        self.worker = f"{service}-{socket.gethostname()}-{os.getpid()}"
+        self._host = socket.gethostname()
+        self._worker = f"{service}-{self._host}-{os.getpid()}"
         self._settings = settings
         self._keeps_house = keeps_house
         self._reported_at = float("-inf")
@@ -53,7 +54,7 @@ class Steward:
             finally:
                 with suppress(PixCrawlerError):
                     async with transaction(resources.engine) as connection:
-                        await cells.withdraw(connection, self._settings.cell, self.worker)
+                        await cells.withdraw(connection, self._settings.cell, self._worker)
 
     async def _report_for_ever(self, resources: Resources) -> None:
         while True:
@@ -68,7 +69,7 @@ class Steward:
     async def _report(self, resources: Resources) -> None:
         measured = await asyncio.to_thread(measure, self._settings.work_dir)
         async with transaction(resources.engine) as connection:
-            await cells.report(connection, self._settings.cell, self.worker, measured)
+            await cells.report(connection, self._settings.cell, self._worker, self._host, measured)
         self._reported_at = time.monotonic()
 
     async def _keep_house(self, resources: Resources) -> None:

@@ -1,6 +1,6 @@
 """What workers report of their cells, and what the scheduler reads of it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from sqlalchemy import text
@@ -18,15 +18,15 @@ _FIELDS = (
 )
 
 
-async def report(connection: AsyncConnection, cell: str, worker: str, measured: CellReport) -> None:
+async def report(connection: AsyncConnection, cell: str, worker: str, host: str, measured: CellReport) -> None:
     """Stores a worker's newest measurement."""
     await connection.execute(
         text(f"""
-            INSERT INTO cells (name, worker, {", ".join(_FIELDS)}, seen_at)
-            VALUES (:cell, :worker, {", ".join(":" + field for field in _FIELDS)}, clock_timestamp())
+            INSERT INTO cells (name, worker, host, {", ".join(_FIELDS)}, seen_at)
+            VALUES (:cell, :worker, :host, {", ".join(":" + field for field in _FIELDS)}, clock_timestamp())
             ON CONFLICT (name, worker) DO UPDATE SET seen_at = excluded.seen_at,
                 {", ".join(f"{field} = excluded.{field}" for field in _FIELDS)}"""),
-        {"cell": cell, "worker": worker, **asdict(measured)},
+        {"cell": cell, "worker": worker, "host": host, **asdict(measured)},
     )
 
 
@@ -44,7 +44,25 @@ async def forget_silent(connection: AsyncConnection, *, after: timedelta = timed
     )
 
 
-async def reports(connection: AsyncConnection) -> list[tuple[str, CellReport, timedelta]]:
-    """Each worker's cell, newest measurement, and how old it is."""
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A worker's newest measurement, where it was made, and how old it is."""
+
+    cell: str
+    host: str
+    measured: CellReport
+    age: timedelta
+
+
+async def reports(connection: AsyncConnection) -> list[Report]:
+    """The newest measurement of each worker."""
     rows = await connection.execute(text("SELECT *, clock_timestamp() - seen_at AS age FROM cells"))
-    return [(row.name, CellReport(**{field: getattr(row, field) for field in _FIELDS}), row.age) for row in rows]
+    return [
+        Report(
+            cell=row.name,
+            host=row.host,
+            measured=CellReport(**{field: getattr(row, field) for field in _FIELDS}),
+            age=row.age,
+        )
+        for row in rows
+    ]

@@ -67,7 +67,7 @@ async def leading(engine: AsyncEngine, term: Term) -> AsyncIterator[AsyncConnect
     async with transaction(engine) as connection:
         held = await connection.execute(
             text("""
-                SELECT FROM leader WHERE name = :name AND holder = :holder AND term = :term
+                SELECT 1 FROM leader WHERE name = :name AND holder = :holder AND term = :term
                 AND expires_at > clock_timestamp() FOR SHARE"""),
             {"name": _NAME, "holder": term.holder, "term": term.number},
         )
@@ -90,8 +90,8 @@ async def clock(connection: AsyncConnection) -> tuple[float, float]:
 
 
 async def set_clock(connection: AsyncConnection, term: Term, *, offset: float) -> None:
-    """Notes the virtual clock's offset; it never shrinks."""
+    """Notes the virtual clock's offset, seconds."""
     await connection.execute(
-        text("UPDATE leader SET clock_offset = greatest(clock_offset, :offset) WHERE name = :name AND term = :term"),
+        text("UPDATE leader SET clock_offset = :offset WHERE name = :name AND term = :term"),
         {"name": _NAME, "term": term.number, "offset": offset},
     )

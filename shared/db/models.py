@@ -245,6 +245,7 @@ class Cell(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     worker: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]  # as the worker sees it, a container's own
     free_bytes: Mapped[int] = mapped_column(BigInteger)
     total_bytes: Mapped[int] = mapped_column(BigInteger)
     free_inodes: Mapped[int] = mapped_column(BigInteger)

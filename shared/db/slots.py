@@ -39,16 +39,21 @@ async def provide(connection: AsyncConnection, max_chunks: int) -> None:
     await connection.execute(text("DELETE FROM slots WHERE no > :most AND chunk_id IS NULL"), {"most": max_chunks})
 
 
-async def in_flight(connection: AsyncConnection) -> dict[str, InFlight]:
-    """What holds slots, by cell."""
+async def in_flight(connection: AsyncConnection, *, most_bytes: int) -> dict[str, InFlight]:
+    """What holds slots, by cell. A chunk's bytes count up to `most_bytes`, so that none hides the others' needs."""
     rows = await connection.execute(
         text("""
-            SELECT coalesce(chunks.cell, '') AS cell, count(*) AS held, coalesce(sum(work_bytes), 0)::bigint AS written,
+            SELECT coalesce(chunks.cell, '') AS cell, count(*) AS held, coalesce(sum(least(work_bytes, :most)), 0)::bigint AS written,
                 count(*) FILTER (WHERE state = ANY(:ready)) AS not_started
             FROM slots JOIN chunks ON chunks.id = slots.chunk_id GROUP BY chunks.cell"""),
-        {"ready": _READY},
+        {"ready": _READY, "most": most_bytes},
     )
     return {row.cell: InFlight(chunks=row.held, not_started=row.not_started, written_bytes=row.written) for row in rows}
+
+
+async def held(connection: AsyncConnection) -> int:
+    """How many slots hold a chunk."""
+    return int((await connection.execute(text("SELECT count(*) FROM slots WHERE chunk_id IS NOT NULL"))).scalar_one())
 
 
 async def recent_work_bytes(connection: AsyncConnection, *, chunks: int = 100) -> list[int]:
@@ -70,6 +75,17 @@ async def next_waiting(connection: AsyncConnection, count: int) -> list[int]:
         {"admissible": ADMISSIBLE, "count": count},
     )
     return list(rows.scalars())
+
+
+async def next_start(connection: AsyncConnection) -> float | None:
+    """The virtual start of the first waiting chunk; None when none waits."""
+    first = await connection.execute(
+        text("""
+            SELECT virtual_start FROM chunks JOIN jobs ON jobs.id = job_id
+            WHERE chunks.state = 'pending' AND jobs.state = ANY(:admissible) ORDER BY score, chunks.id LIMIT 1"""),
+        {"admissible": ADMISSIBLE},
+    )
+    return first.scalar()
 
 
 async def all_waiting(connection: AsyncConnection) -> dict[int, float]:

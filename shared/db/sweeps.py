@@ -1,7 +1,9 @@
 """What the scheduler mends: leases that ran out, chunks of cancelled jobs, cells that died."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -73,7 +75,21 @@ async def cancel_chunks(connection: AsyncConnection, *, limit: int = 500) -> int
             error="The job was cancelled.",
         )
         ended += len(moved)
+        if start is ChunkState.PENDING and moved:
+            await _forget_starts(connection, sorted({row.job_id for row in moved}))
     return ended
+
+
+async def _forget_starts(connection: AsyncConnection, jobs: Sequence[UUID]) -> None:
+    """A tenant does not pay for chunks that never ran: its next start follows what remains."""
+    await connection.execute(
+        text("""
+            UPDATE tenants SET last_virtual_start = coalesce((
+                SELECT max(virtual_start) FROM chunks JOIN jobs ON jobs.id = job_id
+                WHERE jobs.tenant_id = tenants.id AND chunks.outcome IS DISTINCT FROM 'cancelled'), 0)
+            WHERE id IN (SELECT tenant_id FROM jobs WHERE id = ANY(:jobs))"""),
+        {"jobs": list(jobs)},
+    )
 
 
 async def leave_dead_cells(connection: AsyncConnection, *, silent_for: timedelta, limit: int = 100) -> int:
@@ -86,9 +102,11 @@ async def leave_dead_cells(connection: AsyncConnection, *, silent_for: timedelta
             to=ChunkState.PENDING,
             actor=_ACTOR,
             where="""chunks.id IN (
-                SELECT id FROM chunks WHERE state = :from_state
-                  AND ready_at < clock_timestamp() - CAST(:silent AS interval) AND NOT EXISTS (SELECT FROM cells WHERE cells.name = chunks.cell
-                                  AND cells.seen_at > clock_timestamp() - CAST(:silent AS interval)) LIMIT :limit)""",
+                SELECT id FROM chunks
+                WHERE state = :from_state AND ready_at < clock_timestamp() - CAST(:silent AS interval)
+                  AND NOT EXISTS (
+                      SELECT FROM cells WHERE cells.name = chunks.cell
+                      AND cells.seen_at > clock_timestamp() - CAST(:silent AS interval)) LIMIT :limit)""",
             values={"from_state": stage.ready, "silent": silent_for, "limit": limit},
             changes=ANEW,
             error_code="cell_lost",

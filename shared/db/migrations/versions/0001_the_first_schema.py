@@ -36,6 +36,7 @@ def upgrade() -> None:
         "cells",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("worker", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
         sa.Column("free_bytes", sa.BigInteger(), nullable=False),
         sa.Column("total_bytes", sa.BigInteger(), nullable=False),
         sa.Column("free_inodes", sa.BigInteger(), nullable=False),
