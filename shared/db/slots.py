@@ -43,7 +43,8 @@ async def in_flight(connection: AsyncConnection, *, most_bytes: int) -> dict[str
     """What holds slots, by cell. A chunk's bytes count up to `most_bytes`, so that none hides the others' needs."""
     rows = await connection.execute(
         text("""
-            SELECT coalesce(chunks.cell, '') AS cell, count(*) AS held, coalesce(sum(least(work_bytes, :most)), 0)::bigint AS written,
+            SELECT coalesce(chunks.cell, '') AS cell, count(*) AS held,
+                coalesce(sum(least(work_bytes, :most)), 0)::bigint AS written,
                 count(*) FILTER (WHERE state = ANY(:ready)) AS not_started
             FROM slots JOIN chunks ON chunks.id = slots.chunk_id GROUP BY chunks.cell"""),
         {"ready": _READY, "most": most_bytes},
