@@ -269,7 +269,14 @@ class Transfer:
         if refusal is not None:
             self._refusal = refusal
             return int(pycurl.SOCKET_BAD)
-        return socket.socket(family, kind, protocol)
+        return _Lent(family, kind, protocol)
+
+
+class _Lent(socket.socket):
+    """A socket that pycurl copies: ours closes when it is forgotten, which is no oversight."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _handle(agent: str, ca_file: str | None) -> pycurl.Curl:

@@ -129,8 +129,8 @@ class Origin:
         try:
             while (request := await self._read(reader)) is not None:
                 await self._answer(request, Wire(writer))
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError):
+            pass  # the client went away, or we do: asyncio reports a cancelled connection as an error
         finally:
             self._clients.discard(task)
             writer.close()
