@@ -196,7 +196,8 @@ def _source(rows: Sequence[Row], numbers: range, saved: Sequence[pa.Field]) -> p
 
 
 def _fetched_files(rows: Sequence[Row], numbers: range, fetched_at: datetime) -> dict[str, bytes]:
-    pack, records = bytearray(), []
+    pack = bytearray()
+    records: list[dict[str, object]] = []
     for number, row in zip(numbers, rows, strict=True):
         has_body = row.fetch_reason is None
         records.append(

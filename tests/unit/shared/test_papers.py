@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pyarrow as pa
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from shared.card import card
 from shared.chunk import NewObject

@@ -1,14 +1,17 @@
 """What one chunk leaves in its destination, and how its rows add up."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from structlog.testing import capture_logs
 
 from shared.errors import ChunkError, StoreUnavailable, WorkAreaGone
 from shared.index import counts_of, index_key
 from shared.reasons import Reason
 from shared.recipe import ImageFormat, OutputFormat, Recipe
+from shared.storage.local import LocalStore
 from shared.storage.memory import MemoryStore
 from tests.upload_bench import Bench, Row, gif, jpeg, missing, png, webp
 from uploader.settings import UploaderSettings
@@ -112,6 +115,26 @@ async def test_a_store_that_goes_away_at_any_moment_is_made_good_by_the_next_att
     assert {key: held.sha256 for key, held in bench.memory.objects.items()} == {
         key: held.sha256 for key, held in undisturbed.memory.objects.items()
     }
+
+
+@pytest.mark.parametrize("output", FORMATS)
+async def test_a_folder_that_keeps_no_hashes_serves_as_well(bench: Bench, output: OutputFormat, tmp_path: Path) -> None:
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    bench.store = LocalStore(folder)
+    chunk = await bench.chunk(MIXED, recipe=recipe(output))
+
+    first = await chunk.upload()
+    adopted = await chunk.again().upload()
+    await bench.store.delete(index_key(0, 0))
+    redone = chunk.again()
+    with capture_logs() as logs:
+        repeated = await redone.upload()
+    await bench.store.close()
+
+    assert first == adopted == repeated
+    assert redone.recorded == chunk.recorded
+    assert logs == []
 
 
 async def test_the_index_is_stored_after_everything_else(bench: Bench) -> None:
