@@ -85,7 +85,8 @@ def _info(dataset: Dataset, config: _Config, *, is_only: bool) -> dict[str, Any]
     info: dict[str, Any] = {"config_name": config.name}
     if _is_tar(dataset) and dataset.saved is not None:
         info["features"] = shard_features(dataset.saved, suffix=config.column)
-    if is_only and dataset.state is PaperState.COMPLETE:
+    # A later revision may hold a row again, so only the first one can promise what a loader will count.
+    if is_only and dataset.revision == 0 and dataset.state is PaperState.COMPLETE:
         num_bytes = sum(item.size_bytes for item in _data_objects(dataset))
         info["splits"] = [{"name": "train", "num_bytes": num_bytes, "num_examples": dataset.accepted}]
     return info

@@ -21,6 +21,10 @@ from shared.records import INDEX, SOURCE, key_of, saved_columns
 
 Record = dict[str, Any]
 
+#: The file beside a chunk's loose images, by the name that Hugging Face's `imagefolder` looks for.
+METADATA_NAME = "metadata.parquet"
+_CONTAINERS = (".tar", ".parquet")
+
 #: Rows in a row group, as img2dataset has it: a page of the gallery reads one group.
 _GROUP_ROWS = 100
 
@@ -62,6 +66,12 @@ def chunk_name(revision: int, ordinal: int) -> str:
 def index_key(revision: int, ordinal: int) -> str:
     """Where a chunk's index lies in the destination."""
     return f"index/{chunk_name(revision, ordinal)}.parquet"
+
+
+def object_keys(index: pa.Table) -> list[str]:
+    """The objects to remember of a finished chunk: those that hold its images, or name its loose image files."""
+    paths = {path for path in index["path"].to_pylist() if path is not None}
+    return sorted({path if path.endswith(_CONTAINERS) else _metadata_beside(path) for path in paths})
 
 
 def records_of(
@@ -172,6 +182,10 @@ def saved_fields(source: pa.Table) -> list[pa.Field]:
 
 def _schema(source: pa.Table) -> pa.Schema:
     return pa.schema([*saved_fields(source), *INDEX])
+
+
+def _metadata_beside(path: str) -> str:
+    return f"{path.rpartition('/')[0]}/{METADATA_NAME}"
 
 
 def _record(planned: Record, fetch: Record, verdict: Record, *, revision: int) -> Record:

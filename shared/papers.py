@@ -51,6 +51,7 @@ class Dataset:
     #: sha256 of the list that was asked for, hex.
     list_digest: str
     software_version: str
+    #: These three count the whole dataset, over all of its revisions.
     rows: int = 0
     accepted: int = 0
     #: By reason code; `rows == accepted + Σ rejected` once complete.

@@ -14,11 +14,10 @@ import pyarrow as pa
 
 from shared.chunk import Claim, NewObject
 from shared.errors import ChunkError
-from shared.index import from_parquet, index_key
+from shared.index import from_parquet, index_key, object_keys
 from shared.recipe import OutputFormat
 from shared.storage.base import ObjectStore, StoredObject
 from shared.workdir.local import full_disk_is_transient
-from uploader.naming import metadata_key
 
 #: Read at once when an object is read back, bytes; bounds memory.
 _PIECE = 8 * 1024 * 1024
@@ -77,12 +76,9 @@ async def finished_index(store: ObjectStore, claim: Claim) -> tuple[pa.Table, Ne
     return index, stored
 
 
-async def objects_of(store: ObjectStore, claim: Claim, index: pa.Table) -> list[NewObject]:
-    """The objects to remember of a finished chunk: those that hold its images, or name its image files."""
-    keys = {path for path in index["path"].to_pylist() if path is not None}
-    if keys and claim.recipe.output_format is OutputFormat.FILES:
-        keys = {metadata_key(claim)}
-    found = [await find(store, key) for key in sorted(keys)]
+async def objects_of(store: ObjectStore, index: pa.Table) -> list[NewObject]:
+    """The objects to remember of a finished chunk. Raises ChunkError when one is gone."""
+    found = [await find(store, key) for key in object_keys(index)]
     if None in found:
         raise ChunkError("the destination has lost an object of a finished chunk")
     return [stored for stored in found if stored is not None]

@@ -9,13 +9,11 @@ A row's file is named by its number. No caption, address or header ever reaches 
 """
 
 from shared.chunk import Claim
-from shared.index import chunk_name
+from shared.index import METADATA_NAME, chunk_name
 from shared.recipe import ImageFormat, ImageKind
 from shared.records import key_of
 
 DATA = "data"
-#: The name Hugging Face's `imagefolder` looks for.
-METADATA = "metadata.parquet"
 
 
 def member_name(row: int, suffix: str) -> str:
@@ -33,7 +31,7 @@ def file_key(claim: Claim, row: int, kind: ImageKind) -> str:
 
 
 def metadata_key(claim: Claim) -> str:
-    return folder(claim) + METADATA
+    return folder(claim) + METADATA_NAME
 
 
 def row_of(name: str) -> tuple[int, ImageKind] | None:

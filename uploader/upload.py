@@ -78,7 +78,7 @@ async def _adopt_finished(chunk: Chunk) -> StageResult | None:
         return None
     index, stored = finished
     await chunk.settle_duplicates(_fingerprints(chunk, index.select(["row", "sha256", "reason"]).to_pylist()))
-    objects = await objects_of(store, claim, index)
+    objects = await objects_of(store, index)
     await chunk.record_objects([*objects, stored])
     passed, by_reason = counts_of(index)
     size_bytes = stored.size_bytes + sum(item.size_bytes for item in objects) + loose_bytes(claim, index)

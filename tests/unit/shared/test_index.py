@@ -15,6 +15,7 @@ from shared.index import (
     from_parquet,
     index_of,
     index_of_open_rows,
+    object_keys,
     records_of,
     rejected,
     saved_fields,
@@ -172,3 +173,19 @@ def test_open_rows_of_a_failed_chunk_fail_with_it(tables: dict[str, pa.Table], e
 def test_tables_of_different_rows_are_refused() -> None:
     with pytest.raises(ChunkError):
         records_of(source(3), fetched(), verdicts(), revision=0)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("data/r000-000012.tar", ["data/r000-000012.tar"]),
+        ("data/png/r000-000012.tar", ["data/png/r000-000012.tar"]),
+        ("data/r000-000012.parquet", ["data/r000-000012.parquet"]),
+        ("data/r000-000012/000006001.jpg", ["data/r000-000012/metadata.parquet"]),  # loose: named by their metadata
+        (None, []),
+    ],
+)
+def test_the_objects_of_a_finished_chunk_are_told_by_its_index(path: str | None, expected: list[str]) -> None:
+    rows = [{**record, "path": path} for record in records()]
+
+    assert object_keys(index_of(rows, source())) == expected

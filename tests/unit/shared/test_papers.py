@@ -22,7 +22,7 @@ def dataset(**changes: Any) -> Dataset:
     base = Dataset(
         dataset_id=UUID(int=1),
         job_id=UUID(int=2),
-        revision=3,
+        revision=0,
         name="Cats",
         state=PaperState.COMPLETE,
         recipe=Recipe(),
@@ -58,7 +58,7 @@ def test_the_manifest_tells_totals_that_add_up() -> None:
     totals = told["totals"]
     assert totals["rows"] == totals["accepted"] + totals["rejected"] == 1500
     assert totals["rejected_by_reason"] == {"duplicate": 100, "http_not_found": 200}
-    assert (told["state"], told["revision"], told["format"]) == ("complete", 3, "files")
+    assert (told["state"], told["revision"], told["format"]) == ("complete", 0, "files")
 
 
 def test_the_manifest_lists_objects_in_key_order_with_size_and_hash() -> None:
@@ -85,7 +85,7 @@ def test_equal_datasets_have_equal_papers() -> None:
 
 
 def test_success_holds_the_revision() -> None:
-    assert success(dataset()) == b"3\n"
+    assert success(dataset(revision=3)) == b"3\n"
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,12 @@ def test_a_loader_can_check_that_it_read_every_accepted_image() -> None:
     (info,) = header(dataset())["dataset_info"]
 
     assert info["splits"] == [{"name": "train", "num_bytes": 7, "num_examples": 1200}]
+
+
+def test_a_later_revision_promises_no_number() -> None:
+    (info,) = header(dataset(revision=1))["dataset_info"]
+
+    assert "splits" not in info
 
 
 def test_a_dataset_that_is_being_built_promises_no_number() -> None:
