@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 from pixcrawler.local.errors import LocalStackError
@@ -26,6 +27,11 @@ class Keeper:
         self._register = Register(register)
         self._processes: list[Process] = []
 
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """Those that were started and not stopped."""
+        return tuple(self._processes)
+
     async def start(self, command: Command) -> Process:
         """Starts a process; from now on it is stopped with the others. Raises LocalStackError."""
         try:
@@ -41,9 +47,9 @@ class Keeper:
         await process.stop()
         self._processes.remove(process)
 
-    async def keep(self) -> None:
+    async def keep(self, processes: Iterable[Process]) -> None:
         """Starts again what dies; raises LocalStackError when one dies too often."""
-        await together(*(self._keep(process) for process in self._processes))
+        await together(*(self._keep(process) for process in processes))
 
     async def stop_all(self) -> None:
         """Stops the highest layer first, each layer together."""

@@ -17,10 +17,18 @@ from pixcrawler.local.process import Command
 GATEWAY = "gateway"
 #: Started together, stopped together; the database is there before and after.
 SERVICES = (GATEWAY, "scheduler", "downloader", "validator", "uploader")
+#: What a run needs to begin. The others are started right after, while the first images are fetched, so that
+#: the loading of five programs (1 s of computing each) does not stand before the first fetch.
+FIRST = (GATEWAY, "scheduler", "downloader")
 #: How long a service may take until it is ready.
 READY_SECONDS = 60.0
 MIGRATE_SECONDS = 120.0
 KEY_SECONDS = 60.0
+#: The user of a machine of their own may do everything with it.
+_KEY = (
+    "--tenant", "local", "--tier", "enterprise", "--name", "embedded stack",
+    "--scopes", "jobs:read", "jobs:write", "admin",
+)  # fmt: skip
 #: Above the services' own soft stop.
 _STOP_SECONDS = 12.0
 
@@ -51,7 +59,7 @@ def installed_programs() -> Programs:
     return Programs(
         services={name: _python(name) for name in SERVICES},
         migrate=_python("shared.db.migrate"),
-        make_key=_python("gateway.keys", "create", "--tenant", "local", "--tier", "enterprise"),
+        make_key=_python("gateway.keys", "create", *_KEY),
         schema_digest=schema_digest,
     )
 

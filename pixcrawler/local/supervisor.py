@@ -75,8 +75,12 @@ class Supervisor:
 
     async def _start_and_keep(self) -> None:
         await asyncio.to_thread(end_leftovers, self._home.run / "processes.json")
-        await self._start()
-        await self._keeper.keep()
+        base, places = await self._start()
+        later = {name: place for name, place in places.items() if name not in services.FIRST}
+        await together(self._keeper.keep(self._keeper.processes), self._start_and_keep_later(base, later))
+
+    async def _start_and_keep_later(self, base: dict[str, str], places: dict[str, Place]) -> None:
+        await self._keeper.keep(await self._start_services(base, places))
 
     async def _last_user_left(self, users: state.Lock) -> None:
         # Once taken it is kept to the end, so no new run attaches to a stack that is stopping.
@@ -85,7 +89,8 @@ class Supervisor:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _start(self) -> None:
+    async def _start(self) -> tuple[dict[str, str], dict[str, Place]]:
+        """Brings up what a run needs to begin; returns what the later services need."""
         began = time.monotonic()
         postgres, valkey = Postgres(self._home), Valkey(self._home)
         is_new, database_url, redis_url = await self._start_servers(postgres, valkey)
@@ -97,7 +102,8 @@ class Supervisor:
         port = self._request.gateway_port or free_ports(1)[0]
         places = services.places(port)
         self._tell({"event": "starting", "what": "services"})
-        await together(self._make_key(base), self._start_services(base, places))
+        first = {name: places[name] for name in services.FIRST}
+        await together(self._make_key(base), self._start_services(base, first))
         current = state.State(
             version=self._request.version,
             pid=os.getpid(),
@@ -109,6 +115,7 @@ class Supervisor:
         state.write_state(self._home, current)
         log(f"ready after {time.monotonic() - began:.2f} s at {current.url}")
         self._tell({"event": "ready"})
+        return base, places
 
     async def _start_servers(self, postgres: Postgres, valkey: Valkey) -> tuple[bool, str, str]:
         """Whether the database is new, and the addresses of both."""
@@ -174,20 +181,20 @@ class Supervisor:
             raise _did_not_come_up(process)
         return printed.strip()
 
-    async def _start_services(self, base: dict[str, str], places: dict[str, Place]) -> None:
-        async def start(name: str, program: tuple[str, ...]) -> None:
-            place = places[name]
-            process = await self._keeper.start(
-                services.service_command(name, program, place, home=self._home, base=base)
-            )
+    async def _start_services(self, base: dict[str, str], places: dict[str, Place]) -> tuple[Process, ...]:
+        async def start(name: str, place: Place) -> Process:
+            program = self._programs.services[name]
+            command = services.service_command(name, program, place, home=self._home, base=base)
+            process = await self._keeper.start(command)
 
             async def is_ready() -> bool:
                 return await http_status(place.health_port, "/readyz") == 200
 
             if not await self._came_up(process, is_ready, services.READY_SECONDS):
                 raise _did_not_come_up(process)
+            return process
 
-        await together(*(start(*each) for each in self._programs.services.items()))
+        return await together(*(start(name, place) for name, place in places.items()))
 
 
 def main(programs: services.Programs | None = None) -> int:

@@ -2,29 +2,29 @@
 
 import argparse
 import signal
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pixcrawler.sample.corpus import DEFAULT_ROWS, DEFAULT_SEED
 from pixcrawler.sample.origin import sample_origin
 
 _EXIT_PORT_IN_USE = 69
-_ENDING = {signal.SIGINT, signal.SIGTERM}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """0 after Ctrl-C or SIGTERM; 69 when the port is taken."""
     asked = _parser().parse_args(arguments)
-    # Before any thread starts: threads inherit it, and only the wait below takes these signals.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
-        with sample_origin(rows=asked.rows, seed=asked.seed, port=asked.port) as origin:
+        with _endings() as endings, sample_origin(rows=asked.rows, seed=asked.seed, port=asked.port) as origin:
             origin.write_list(asked.write_list)
             if asked.truth:
                 origin.write_truth(asked.truth)
             sys.stdout.write(f"serving {asked.rows} rows at {origin.base_url}; the list is {asked.write_list}\n")
             sys.stdout.flush()
-            signal.sigwait(_ENDING)
+            endings.recv(1)
     except OSError as error:
         sys.stderr.write(f"cannot serve on port {asked.port}: {error.strerror}\n")
         return _EXIT_PORT_IN_USE
@@ -40,6 +40,19 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--write-list", type=Path, required=True, metavar="CSV", help="where to write the list")
     serve.add_argument("--truth", type=Path, metavar="JSON", help="where to write what should come out")
     return parser
+
+
+@contextmanager
+def _endings() -> Iterator[socket.socket]:
+    """Ctrl-C and SIGTERM as something to wait for: a byte that can be read."""
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        yield reader
+        signal.set_wakeup_fd(-1)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,9 @@ def is_alive(pid: int) -> bool:
 
 
 def registered(home: Home) -> dict[str, int]:
-    return {entry["name"]: entry["pid"] for entry in json.loads((home.run / "processes.json").read_text())}
+    """The process numbers, once the services that may come later have come."""
+    assert eventually(lambda: _pids_in(home).keys() >= {"PostgreSQL", "Valkey", *SERVICES})
+    return _pids_in(home)
 
 
 def supervisor_of(home: Home) -> int:
@@ -176,7 +178,7 @@ def test_services_run_in_an_empty_folder_with_a_chosen_environment(home: Home, m
     monkeypatch.setenv("PIXCRAWLER_REDIS_URL", "redis://elsewhere")
 
     with stack_of(home):
-        given = environment_of(home, "uploader")
+        given = environment_of(home, "downloader")
         where = get(int(given["PIXCRAWLER_HTTP_PORT"]), "/livez").decode().split(maxsplit=1)[1]
 
     assert Path(where) == home.empty.resolve()
@@ -264,14 +266,23 @@ def test_a_process_that_is_killed_is_started_again(home: Home, name: str) -> Non
 
 
 def test_a_service_that_dies_at_start_is_explained_by_its_log(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIXCRAWLER_TEST_DEAD", "validator")
+    monkeypatch.setenv("PIXCRAWLER_TEST_DEAD", "scheduler")
 
     with pytest.raises(LocalStackError) as caught, stack_of(home):
         pass
 
-    assert "validator has no wish to live" in caught.value.message
-    assert str(home.logs / "validator.log") in caught.value.message
-    assert not any(is_alive(pid) for pid in _pids_in(home))
+    assert "scheduler has no wish to live" in caught.value.message
+    assert str(home.logs / "scheduler.log") in caught.value.message
+    assert not any(is_alive(pid) for pid in _pids_in(home).values())
+
+
+def test_a_later_service_that_dies_at_start_is_told_to_the_run_that_waits(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIXCRAWLER_TEST_DEAD", "validator")
+
+    with stack_of(home) as stack, pytest.raises(LocalStackError, match="validator has no wish to live"):
+        stack.wait(SECONDS)
 
 
 def test_a_service_that_dies_too_often_ends_the_stack_with_a_sentence(home: Home, pids: Path) -> None:
@@ -281,13 +292,13 @@ def test_a_service_that_dies_too_often_ends_the_stack_with_a_sentence(home: Home
         return not (home.run / "state.json").exists()
 
     with stack_of(home) as stack:
-        port = int(environment_of(home, "uploader")["PIXCRAWLER_HTTP_PORT"])
+        port = int(environment_of(home, "downloader")["PIXCRAWLER_HTTP_PORT"])
 
         assert eventually(is_over)
 
-        with pytest.raises(LocalStackError, match="uploader ended 5 times within a minute"):
+        with pytest.raises(LocalStackError, match="downloader ended 5 times within a minute"):
             stack.wait(SECONDS)
-    assert len((pids / "uploader").read_text().splitlines()) == 5
+    assert len((pids / "downloader").read_text().splitlines()) == 5
 
 
 def test_a_run_with_other_credentials_is_told_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,5 +407,7 @@ def _owner(path: Path) -> tuple[int, int]:
     return status.st_uid, status.st_gid
 
 
-def _pids_in(home: Home) -> list[int]:
-    return list(registered(home).values()) if (home.run / "processes.json").exists() else []
+def _pids_in(home: Home) -> dict[str, int]:
+    with contextlib.suppress(FileNotFoundError):
+        return {entry["name"]: entry["pid"] for entry in json.loads((home.run / "processes.json").read_text())}
+    return {}
