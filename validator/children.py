@@ -35,8 +35,7 @@ _LOOK = 0.1
 _START = 60.0
 #: Children in a row that may die without having begun an image.
 _MAX_IDLE_DEATHS = 3
-#: A child is replaced after so many images, or once it held so much more memory than at its start: leaks.
-_MAX_IMAGES = 5_000
+#: A child is replaced once it held so much more memory than at its start: decoders leak.
 _MAX_GROWTH_KB = 512 * 1024
 #: While this share of a chunk's time is left, every image may use its whole deadline.
 _AMPLE = 0.75
@@ -67,6 +66,8 @@ class Limits:
     memory_mb: int
     #: All images of a chunk together.
     chunk_seconds: float
+    #: A child is replaced after so many images.
+    images_per_child: int = 5_000
 
 
 def allowance(limits: Limits, *, left_seconds: float, left_rows: int) -> float:
@@ -131,9 +132,9 @@ class _Child:
         self._last = Reply.model_validate_json(line)
         return self._last
 
-    def is_worn(self) -> bool:
+    def is_worn(self, images_per_child: int) -> bool:
         grown = self._last.resident_kb - (self._ready.resident_kb if self._ready else 0)
-        return self._last.images >= _MAX_IMAGES or grown > _MAX_GROWTH_KB
+        return self._last.images >= images_per_child or grown > _MAX_GROWTH_KB
 
     async def stop(self) -> None:
         """Kills the child with whatever it may have started; returns once it is gone."""
@@ -229,7 +230,7 @@ class DecodeChildren:
                 await answer
 
     async def _drop_if_worn(self) -> None:
-        if self._child is not None and self._child.is_worn():
+        if self._child is not None and self._child.is_worn(self._limits.images_per_child):
             await self._drop()
 
     async def _drop(self) -> None:

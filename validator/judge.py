@@ -97,15 +97,15 @@ def _store_pixels(
 
 
 def _store(verdict: Verdict, body: Body, stored: Body | bytes, kind: ImageKind, size: tuple[int, int]) -> Verdict:
+    is_derived = isinstance(stored, bytes)
+    is_untouched = not is_derived and len(stored) == len(body)
     verdict.stored = stored
     verdict.columns |= {
-        "derived": isinstance(stored, bytes),
+        "derived": is_derived,
         "length": len(stored),
         "stored_format": kind.value,
-        "stored_sha256": verdict.columns["sha256"] if len(stored) == len(body) else sha256(stored),
+        "stored_sha256": verdict.columns["sha256"] if is_untouched else sha256(stored),
         "width": size[0],
         "height": size[1],
     }
-    if isinstance(stored, bytes):
-        verdict.columns["stored_sha256"] = sha256(stored)
     return verdict

@@ -187,12 +187,12 @@ def _encoded(image: Image.Image, kind: ImageKind, quality: int, exif: bytes) -> 
     sink = io.BytesIO()
     if kind is ImageKind.JPEG:
         solid = over_white(image) if image.mode in ("LA", "RGBA") else image
-        solid.info.clear()
+        solid.info.clear()  # encoders would write what the original's header said
         solid.save(sink, "JPEG", quality=quality, exif=b"Exif\0\0" + exif if exif else b"")
-    elif kind is ImageKind.WEBP:
-        image.save(sink, "WEBP", quality=quality, method=4, exif=exif, icc_profile=b"", xmp=b"")
+        return sink.getvalue()
+    image.info.clear()
+    if kind is ImageKind.WEBP:
+        image.save(sink, "WEBP", quality=quality, method=4, exif=exif)
     else:
-        plain = image.copy()
-        plain.info.clear()
-        plain.save(sink, "PNG", exif=exif) if exif else plain.save(sink, "PNG")
+        image.save(sink, "PNG", exif=exif)
     return sink.getvalue()

@@ -127,6 +127,7 @@ def _finish(body: Body, found: _Found, end: int, limits: Limits) -> Picture:
     if found.canvas is not None and found.bitstream is not None and found.canvas != found.bitstream:
         raise corrupt("the canvas and the picture differ in size")
     width, height = found.canvas or found.bitstream or (0, 0)
+    exif = found.exif if found.canvas is not None else None  # readers look for it in extended files only
     limits.check_size(width, height)
     return Picture(
         kind=ImageKind.WEBP,
@@ -138,6 +139,6 @@ def _finish(body: Body, found: _Found, end: int, limits: Limits) -> Picture:
         channels=4 if found.has_alpha else 3,
         end=end,
         spans=found.spans.all(),
-        exif=found.exif,
-        orientation=1 if found.exif is None else orientation_of(body[found.exif.start : found.exif.end]),
+        exif=exif,
+        orientation=1 if exif is None else orientation_of(body[exif.start : exif.end]),
     )

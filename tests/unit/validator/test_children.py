@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.errors import ChunkError
+from shared.errors import ChunkError, WorkAreaFull
 from shared.reasons import Reason
 from shared.recipe import Depth, Recipe
 from tests import images
@@ -74,6 +74,27 @@ async def test_a_child_is_kept_from_chunk_to_chunk(children: DecodeChildren, tmp
     assert children.pid == first
 
 
+async def test_a_worn_child_is_replaced_between_chunks(tmp_path: Path) -> None:
+    limits = Limits(image_seconds=10, memory_mb=1024, chunk_seconds=300, images_per_child=3)
+    async with DecodeChildren(limits) as children:
+        pids = []
+        for _ in range(3):
+            await children.judge(work_of(tmp_path, [images.jpeg(), images.png()]), unwatched)
+            pids.append(children.pid)
+
+    assert pids[0] is not None
+    assert pids[1] is None
+    assert pids[2] not in (None, pids[0])
+
+
+async def test_a_full_disk_is_told_as_such(children: DecodeChildren, tmp_path: Path) -> None:
+    work = work_of(tmp_path, [images.jpeg_with_exif()])
+    work.derived.symlink_to("/dev/full")
+
+    with pytest.raises(WorkAreaFull):
+        await children.judge(work, unwatched)
+
+
 async def test_a_killed_child_costs_one_image(children: DecodeChildren, tmp_path: Path) -> None:
     kill = Once(children, lambda pid: os.kill(pid, signal.SIGKILL))
 
@@ -84,7 +105,7 @@ async def test_a_killed_child_costs_one_image(children: DecodeChildren, tmp_path
 
 
 async def test_a_child_that_hangs_costs_one_image(tmp_path: Path) -> None:
-    async with DecodeChildren(Limits(image_seconds=2, memory_mb=1024, chunk_seconds=300)) as children:
+    async with DecodeChildren(Limits(image_seconds=4, memory_mb=1024, chunk_seconds=300)) as children:
         stop = Once(children, lambda pid: os.kill(pid, signal.SIGSTOP))
 
         verdicts = await children.judge(work_of(tmp_path, [images.jpeg(), SLOW, SLOW, images.png()]), stop)

@@ -42,13 +42,14 @@ def check_answer(body: bytes, kind: ImageKind) -> None:
     assert sum(span.end - span.start for span in found.spans) == found.end
 
 
+@settings(deadline=None)
 @given(body=st.binary(max_size=400), kind=st.sampled_from(ImageKind))
 def test_any_bytes_get_an_answer(body: bytes, kind: ImageKind) -> None:
     check_answer(body, kind)
     assert isinstance(kind_of(memoryview(body)), ImageKind | Rejection)
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(body=mutated())
 def test_a_mutated_image_gets_an_answer(body: bytes) -> None:
     kind = kind_of(memoryview(body))
@@ -57,6 +58,7 @@ def test_a_mutated_image_gets_an_answer(body: bytes) -> None:
         check_answer(body, kind)
 
 
+@settings(deadline=None)
 @given(block=st.binary(max_size=200))
 def test_any_exif_block_gets_an_answer(block: bytes) -> None:
     for head in (b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"):
