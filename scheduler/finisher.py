@@ -63,7 +63,7 @@ async def _papers_of(resources: Resources, job: Finished) -> Dataset:
         job_id=job.job_id,
         revision=job.revision,
         name=job.name,
-        state=PaperState.COMPLETE,
+        state=PaperState.COMPLETE if job.state is JobState.FINISHING else PaperState.CANCELLED,
         recipe=job.recipe,
         list_digest=job.source["digest"],
         software_version=VERSION,

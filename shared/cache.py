@@ -14,7 +14,7 @@ _SECONDS_TO_CONNECT = 2.0
 
 
 def open_redis(url: SecretStr, *, connections: int = 16) -> Redis:
-    """A client for the running event loop. Close it with `aclose()`."""
+    """A client for the running event loop, which answers bytes. Close it with `aclose()`."""
     return Redis.from_url(
         url.get_secret_value(),
         max_connections=connections,
@@ -23,5 +23,4 @@ def open_redis(url: SecretStr, *, connections: int = 16) -> Redis:
         socket_keepalive=True,
         health_check_interval=15,
         retry=Retry(NoBackoff(), 0),
-        decode_responses=True,
     )

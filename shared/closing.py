@@ -14,11 +14,12 @@ from shared import progress
 from shared.chunk import NewObject
 from shared.db import chunks
 from shared.db.session import transaction
-from shared.errors import StoreRefused
-from shared.index import counts_of, from_parquet, index_key, index_of_open_rows, to_parquet
+from shared.errors import PermanentError, StoreRefused
+from shared.index import counts_of, from_parquet, index_key, index_of_open_rows, object_keys, to_parquet
 from shared.pipeline import Outcome
 from shared.reasons import Reason
 from shared.resources import Resources
+from shared.storage.base import ObjectStore
 
 _REASONS = {Outcome.FAILED: Reason.CHUNK_FAILED, Outcome.CANCELLED: Reason.CANCELLED}
 _PARQUET = "application/vnd.apache.parquet"
@@ -44,14 +45,26 @@ async def _index_open_rows(resources: Resources, ended: chunks.Ended) -> None:
     body = to_parquet(index)
     digest = hashlib.sha256(body).hexdigest()
     key = index_key(claim.revision, claim.ordinal)
+    objects: list[NewObject] = []
     try:
         store = await resources.stores.at(claim.destination, claim.endpoint)
         if not await store.create(key, body, content_type=_PARQUET, sha256=digest):
             body = await store.get(key)
             index, digest = from_parquet(body), hashlib.sha256(body).hexdigest()
+            objects = [await _as_stored(store, name) for name in object_keys(index)]
+        objects.append(NewObject(key=key, size_bytes=len(body), sha256=digest))
     except StoreRefused as error:
         log.error("index_refused", chunk=claim.chunk_id, error=str(error))  # the counts stand all the same
     async with transaction(resources.engine) as connection:
         accepted, rejected = counts_of(index)
         await chunks.set_counts(connection, ended, accepted=accepted, rejected=rejected)
-        await chunks.record_objects(connection, claim, [NewObject(key=key, size_bytes=len(body), sha256=digest)])
+        await chunks.record_objects(connection, claim, objects)
+
+
+async def _as_stored(store: ObjectStore, key: str) -> NewObject:
+    """An object that an earlier attempt stored, as its index says; a folder keeps no digest beside it."""
+    found = await store.stat(key)
+    if found is None:
+        raise PermanentError(f"the index names {key}, which is not there")
+    digest = found.sha256 or hashlib.sha256(await store.get(key)).hexdigest()
+    return NewObject(key=key, size_bytes=found.size_bytes, sha256=digest)

@@ -35,6 +35,7 @@ class PaperState(StrEnum):
 
     BUILDING = "building"
     COMPLETE = "complete"
+    CANCELLED = "cancelled"  #: what was stored before the job was withdrawn; each index is whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,8 @@ class WaitingSet:
         """The next chunks, lowest score first, at most `count`."""
         if count <= 0:
             return []
-        first = await self._redis.zrange(KEY, 0, count - 1)
-        return [int(str(chunk)) for chunk in first]
+        first: list[bytes] = await self._redis.zrange(KEY, 0, count - 1)  # type: ignore[assignment]
+        return [int(chunk) for chunk in first]
 
     async def remove(self, chunks: Sequence[int]) -> None:
         """Takes chunks out; those that are not there are no error."""
