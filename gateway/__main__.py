@@ -38,8 +38,6 @@ async def _serve(settings: GatewaySettings) -> None:
         app = create_app(settings)
         server = GatewayServer(app, settings)
         with _health(settings, app):
-            host, port = listener.getsockname()[:2]
-            log.info("gateway_started", host=host, port=port)
             await server.serve(sockets=[listener])
     log.info("gateway_stopped")
 

@@ -96,7 +96,7 @@ async def read_page(resources: Resources, indexes: IndexCache, job: JobRow, want
         start = wanted.offset if chunk.ordinal == wanted.ordinal else 0
         places = matching(table, wanted, start)
         taken = places[: wanted.limit - len(rows)]
-        rows += [_as_json(row) for row in table.take(taken).to_pylist()]
+        rows += [_as_json(row) for row in table.take(pa.array(taken, pa.int64())).to_pylist()]
         if len(taken) < len(places):
             return Page(rows=rows, behind=(chunk.ordinal, taken[-1] + 1))
         if len(rows) == wanted.limit:

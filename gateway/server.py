@@ -1,13 +1,17 @@
 """uvicorn, told to end its streams first: it waits for open responses, and a stream would never end by itself."""
 
+import signal
 import socket
 from types import FrameType
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
 from gateway.settings import GatewaySettings
 from shared.errors import PermanentError
+
+log = structlog.get_logger("gateway")
 
 
 class GatewayServer(uvicorn.Server):
@@ -28,12 +32,22 @@ class GatewayServer(uvicorn.Server):
             )
         )
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            log.info("gateway_started", host=host, port=port)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal asks to stop: streams tell their clients to come back, then everything ends."""
+        """A signal asks to stop: streams tell their clients to come back, then everything ends, with exit code 0.
+
+        uvicorn's own way would raise the signal again in the end, which looks like a crash to a supervisor.
+        """
         services = getattr(self._app.state, "services", None)
         if services is not None:
             services.closing.set()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

@@ -93,6 +93,12 @@ def request_for(place: Path | str, *urls: str, **more: Any) -> dict[str, Any]:
     return {"source": {"rows": rows}, "destination": {"url": str(place)}, **more}
 
 
+def put(path: Path, text: str) -> None:
+    """A file, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 @dataclass
 class Effects:
     """What requests left behind."""
@@ -101,11 +107,19 @@ class Effects:
     tmp_path: Path
 
     async def seen(self) -> dict[str, Any]:
+        """Rows and files."""
         counts = {
             table: await self.database.fetchval(f"SELECT count(*) FROM {table}")
             for table in ("datasets", "jobs", "uploads")
         }
-        return {**counts, "files": sorted(str(path) for path in self.tmp_path.rglob("*") if path.is_file())}
+        return {**counts, "files": [str(path) for path in self._below() if path.is_file()]}
+
+    async def folders(self) -> list[str]:
+        """Names of folders."""
+        return [path.name for path in self._below() if path.is_dir()]
+
+    def _below(self) -> list[Path]:
+        return sorted(self.tmp_path.rglob("*"))
 
 
 @pytest.fixture

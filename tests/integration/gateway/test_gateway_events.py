@@ -69,7 +69,6 @@ async def gateway(settings: GatewaySettings, make_key: MakeKey) -> AsyncIterator
     headers = {"Authorization": f"Bearer {await make_key()}"}
     async with started(environment) as process, httpx2.AsyncClient(base_url=base, headers=headers) as client:
         await told(process, "gateway_started")
-        await told(process, "Application startup complete")
         yield Process(process, client, int(environment["PIXCRAWLER_HTTP_PORT"]))
 
 

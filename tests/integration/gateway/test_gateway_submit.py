@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from tests.integration.gateway.conftest import Effects, request_for
+from tests.integration.gateway.conftest import Effects, put, request_for
 
 
 async def test_inline_rows_become_a_job_that_the_scheduler_can_plan(
@@ -147,8 +148,7 @@ async def test_a_dataset_whose_state_is_gone_is_refused_with_what_to_do(
 async def test_a_destination_that_holds_other_things_is_refused_and_untouched(
     api: httpx2.AsyncClient, effects: Effects, place: Path, name: str
 ) -> None:
-    (place / name).parent.mkdir(parents=True)
-    (place / name).write_text("mine")
+    put(place / name, "mine")
     before = await effects.seen()
 
     answer = await api.post("/v1/jobs", json=request_for(place))
@@ -159,8 +159,7 @@ async def test_a_destination_that_holds_other_things_is_refused_and_untouched(
 
 
 async def test_a_folder_with_unrelated_files_is_a_fine_destination(api: httpx2.AsyncClient, place: Path) -> None:
-    place.mkdir(parents=True)
-    (place / "notes.txt").write_text("mine")
+    put(place / "notes.txt", "mine")
 
     answer = await api.post("/v1/jobs", json=request_for(place))
 
@@ -225,7 +224,7 @@ async def test_a_list_that_cannot_be_read_leaves_nothing_behind(
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_source"), answer.text
     assert word in answer.json()["detail"]
     assert await effects.seen() == before
-    assert not place.exists()
+    assert place.name not in await effects.folders()
 
 
 @pytest.mark.parametrize(
@@ -308,8 +307,7 @@ async def test_a_destination_that_cannot_be_had_is_refused(
 async def test_a_destination_below_a_file_is_refused_with_the_stores_sentence(
     api: httpx2.AsyncClient, place: Path, effects: Effects
 ) -> None:
-    place.parent.mkdir(parents=True)
-    place.write_text("a file, not a folder")
+    put(place, "a file, not a folder")
     before = await effects.seen()
 
     answer = await api.post("/v1/jobs", json=request_for(place / "inside"))
@@ -321,9 +319,9 @@ async def test_a_destination_below_a_file_is_refused_with_the_stores_sentence(
 async def test_a_link_out_of_the_allowed_folders_is_followed_before_it_is_judged(
     api: httpx2.AsyncClient, tmp_path: Path, place: Path
 ) -> None:
-    place.parent.mkdir(parents=True)
-    (tmp_path / "elsewhere").mkdir()
-    place.symlink_to(tmp_path / "elsewhere")
+    put(tmp_path / "elsewhere" / "notes.txt", "mine")
+    put(place.parent / "notes.txt", "mine")
+    os.symlink(tmp_path / "elsewhere", place)
 
     answer = await api.post("/v1/jobs", json=request_for(place))
 

@@ -1,0 +1,107 @@
+"""The OpenAPI document: valid, complete, and what clients were written against."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from gateway.app import create_app
+from gateway.problems import MEDIA_TYPE, Code
+from gateway.settings import GatewaySettings
+from shared.pipeline import PIPELINE, JobState
+from shared.reasons import Reason
+from shared.recipe import Recipe
+
+OPERATIONS = {
+    "submitJob": ("post", "/v1/jobs"),
+    "listJobs": ("get", "/v1/jobs"),
+    "getJob": ("get", "/v1/jobs/{job_id}"),
+    "cancelJob": ("post", "/v1/jobs/{job_id}/cancel"),
+    "pauseJob": ("post", "/v1/jobs/{job_id}/pause"),
+    "resumeJob": ("post", "/v1/jobs/{job_id}/resume"),
+    "listImages": ("get", "/v1/jobs/{job_id}/images"),
+    "streamJob": ("get", "/v1/jobs/{job_id}/events"),
+    "uploadManifest": ("post", "/v1/manifests"),
+    "getMe": ("get", "/v1/me"),
+    "getLive": ("get", "/livez"),
+    "getReady": ("get", "/readyz"),
+}
+OPEN = {"getLive", "getReady"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(GatewaySettings()).openapi()
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    validate(document)
+
+
+def test_every_operation_has_the_name_that_clients_use(document: dict[str, Any]) -> None:
+    found = {operation["operationId"]: (method, path) for method, path, operation in operations(document)}
+
+    assert found == OPERATIONS
+
+
+def test_every_operation_but_the_checks_needs_a_key(document: dict[str, Any]) -> None:
+    needs = {operation["operationId"] for _, _, operation in operations(document) if "security" in operation}
+    schemes = {name: scheme["type"] for name, scheme in document["components"]["securitySchemes"].items()}
+
+    assert needs == set(OPERATIONS) - OPEN
+    assert schemes == {"bearer": "http", "header": "apiKey"}
+
+
+def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
+    for _, _, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400 and operation["operationId"] not in OPEN:
+                assert list(response["content"]) == [MEDIA_TYPE]
+                assert response["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_every_operation_with_a_key_names_the_common_refusals(document: dict[str, Any]) -> None:
+    for _, _, operation in operations(document):
+        if operation["operationId"] not in OPEN:
+            assert {"400", "401", "403", "422", "500", "503"} <= set(operation["responses"])
+
+
+def test_codes_states_reasons_and_recipe_are_those_of_the_code(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+
+    assert schemas["Code"]["enum"] == list(Code)
+    assert schemas["JobState"]["enum"] == list(JobState)
+    assert schemas["Reason"]["enum"] == list(Reason)
+    assert set(schemas["Recipe"]["properties"]) == set(Recipe.model_fields)
+
+
+def test_a_job_has_the_fields_that_clients_read(document: dict[str, Any]) -> None:
+    job = document["components"]["schemas"]["JobOut"]
+
+    assert set(job["required"]) == {
+        *("id", "name", "state", "destination", "recipe", "created_at", "started_at", "finished_at", "rows", "planned"),
+        *("accepted", "rejected", "stored_bytes", "progress", "images_per_second", "waiting_for", "error", "urls"),
+    }
+    assert all(stage.name in job["properties"]["progress"]["description"] for stage in PIPELINE)
+
+
+def test_requests_forbid_unknown_fields(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+
+    for name in ("JobIn", "Source", "ListOptions", "DestinationIn", "Recipe"):
+        assert schemas[name]["additionalProperties"] is False
+
+
+def test_the_example_of_a_job_is_one_that_is_accepted(document: dict[str, Any]) -> None:
+    from gateway.schemas import JobIn
+
+    (example,) = document["components"]["schemas"]["JobIn"]["examples"]
+
+    assert JobIn.model_validate(example).recipe.min_image_size == 64
