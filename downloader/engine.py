@@ -19,7 +19,7 @@ import pycurl
 
 from downloader.transfer import Answer, Request, Transfer
 
-#: Sockets looked at before finished transfers are handed over.
+#: The thread looks up this often though nothing calls it.
 _LONGEST_WAIT_SECONDS = 1.0
 _SELECT_OF = {
     pycurl.POLL_IN: selectors.EVENT_READ,
@@ -103,11 +103,13 @@ class Engine:
             self._is_woken.clear()
         while self._withdrawn:
             work.withdraw(self._withdrawn.popleft())
+        finished = work.finished()
+        # Only now: what just ended makes room for what waits, and nothing else would wake us for it.
         while self._orders and work.has_room:
             order = self._orders.popleft()
             if not order.answer.cancelled():
                 work.start(order)
-        self._hand_over(work.finished())
+        self._hand_over(finished)
 
     def _drain(self) -> list[_Order]:
         left = list(self._orders)
