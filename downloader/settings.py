@@ -19,7 +19,7 @@ class DownloaderSettings(WorkerSettings):
         default=600.0, gt=0, le=840, description="Rows still open after this long become `deadline`"
     )
     connect_timeout_seconds: float = Field(default=5.0, gt=0, le=60, description="To connect, TLS included")
-    dns_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
+    dns_timeout_seconds: float = Field(default=5.0, gt=0, le=60, description="To look a name up")
     dns_threads: int = Field(default=32, ge=1, le=256, description="Names looked up at once in each child")
     stall_seconds: int = Field(default=10, ge=1, le=120, description="Slower than 1 KiB/s for this long is too slow")
     ca_file: Path | None = Field(default=None, description="Certificates to trust; None: the system's")
