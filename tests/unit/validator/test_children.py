@@ -247,3 +247,11 @@ def test_a_child_is_told_no_secrets() -> None:
 
     assert told["PATH"] == "/bin"
     assert not [name for name in told if name.startswith(("PIXCRAWLER", "AWS"))]
+
+
+def test_a_decoder_loads_no_broker_database_or_network() -> None:
+    script = "import sys, validator.decode; print(*{name.split('.')[0] for name in sys.modules})"
+
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+
+    assert not set(loaded.stdout.split()) & {"celery", "kombu", "sqlalchemy", "asyncpg", "redis", "pyarrow", "asyncio"}
