@@ -1,5 +1,6 @@
 """What an operator may set for the downloader."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -7,8 +8,6 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.guard import DEFAULT_PORTS, Policy, networks
 from shared.settings import WorkerSettings
-
-VERSION = "0.1.0"
 
 
 class DownloaderSettings(WorkerSettings):
@@ -25,7 +24,7 @@ class DownloaderSettings(WorkerSettings):
     ca_file: Path | None = Field(default=None, description="Certificates to trust; None: the system's")
 
     user_agent: str | None = Field(default=None, description="None: PixCrawler/<version> (+<contact>)")
-    contact: str = Field(default="https://github.com/pixcrawler", description="Page or address for site owners")
+    contact: str | None = Field(default=None, description="Your page or address for site owners; set it")
 
     host_connections: int = Field(default=8, ge=1, le=256, description="Open connections to a host, over all workers")
     host_rate: float = Field(default=10.0, ge=0, le=10_000, description="Requests a second to a host; 0: no limit")
@@ -70,7 +69,8 @@ class DownloaderSettings(WorkerSettings):
     @property
     def agent(self) -> str:
         """What we call ourselves; never a browser."""
-        return self.user_agent or f"PixCrawler/{VERSION} (+{self.contact})"
+        own = f"PixCrawler/{version('pixcrawler')}"
+        return self.user_agent or (f"{own} (+{self.contact})" if self.contact else own)
 
     def policy(self) -> Policy:
         return Policy(

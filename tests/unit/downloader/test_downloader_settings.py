@@ -1,5 +1,7 @@
 """The downloader's settings."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -14,11 +16,19 @@ def test_open_transfers_are_divided_among_the_children() -> None:
     assert DownloaderSettings(transfers=256, concurrency=7).transfers_per_child == 36
 
 
-def test_we_say_who_we_are() -> None:
-    settings = DownloaderSettings(contact="https://crawler.example.com/about")
-
-    assert settings.agent.startswith("PixCrawler/")
-    assert settings.agent.endswith(" (+https://crawler.example.com/about)")
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({}, r"PixCrawler/[0-9.]+"),
+        (
+            {"contact": "https://crawler.example.com/about"},
+            r"PixCrawler/[0-9.]+ \(\+https://crawler.example.com/about\)",
+        ),
+        ({"user_agent": "Museum/1"}, r"Museum/1"),
+    ],
+)
+def test_we_say_who_we_are(chosen: dict[str, str], expected: str) -> None:
+    assert re.fullmatch(expected, DownloaderSettings.model_validate(chosen).agent)
 
 
 @pytest.mark.parametrize(
