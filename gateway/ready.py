@@ -2,7 +2,7 @@
 
 import asyncio
 
-from shared.db.migrate import head, version
+from shared.db.schema import HEAD, version
 from shared.db.session import translated_errors
 from shared.errors import DatabaseUnavailable
 from shared.resources import Resources
@@ -23,6 +23,6 @@ async def _database(resources: Resources) -> str | None:
                 found = await version(resources.engine)
     except (DatabaseUnavailable, TimeoutError):
         return "PostgreSQL does not answer"
-    if found != head():
-        return f"the schema is at {found or 'nothing'}, this gateway needs {head()}"
+    if found != HEAD:
+        return f"the schema is at {found or 'nothing'}, this gateway needs {HEAD}"
     return None

@@ -18,12 +18,13 @@ from gateway.schemas import ListOptions, Source
 from gateway.settings import GatewaySettings
 from shared.db import uploads
 from shared.db.session import transaction
-from shared.errors import BadSource
+from shared.errors import BadSource, StoreRefused
 from shared.manifest import ListFormat, digest_of, open_list, write_rows
 from shared.manifest.formats import format_of
 from shared.pipeline import CHUNK_ROWS
 from shared.resources import Resources
 from shared.storage import Destination, ObjectStore, Scheme
+from shared.workdir.local import full_disk_is_transient
 
 _BLOCK = 8 * 1024**2
 _MEDIA_TYPE = "application/octet-stream"
@@ -67,14 +68,9 @@ async def local_list(
 ) -> AsyncIterator[LocalList]:
     """The list a request names. Raises BadSource, ApiError, StoreUnavailable, StoreRefused."""
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=settings.scratch_dir) as name:
-        folder = Path(name)
-        if source.rows is not None:
-            yield await _from_rows(folder, source.rows, settings.max_inline_rows, tenant_id)
-        elif source.manifest_id is not None:
-            yield await _from_upload(folder, resources, tenant_id, source.manifest_id)
-        else:
-            assert source.reference is not None, "the model allows no fourth case"
-            yield await _from_reference(folder, settings, resources, tenant_id, source.reference)
+        with full_disk_is_transient():
+            found = await _found(Path(name), settings, resources, tenant_id, source)
+        yield found
 
 
 @asynccontextmanager
@@ -83,7 +79,7 @@ async def received(settings: GatewaySettings, blocks: AsyncIterator[bytes], file
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=settings.scratch_dir) as name:
         path = Path(name) / plain_name(filename)
         size, sha256 = 0, hashlib.sha256()
-        with path.open("wb") as file:
+        with path.open("wb") as file, full_disk_is_transient():
             async for block in _gathered(blocks):
                 size += len(block)
                 if size > settings.max_manifest_bytes:
@@ -119,6 +115,17 @@ def check_list(path: Path, options: ListOptions) -> ListFormat:
     return chosen
 
 
+async def _found(
+    folder: Path, settings: GatewaySettings, resources: Resources, tenant_id: UUID, source: Source
+) -> LocalList:
+    if source.rows is not None:
+        return await _from_rows(folder, source.rows, settings.max_inline_rows, tenant_id)
+    if source.manifest_id is not None:
+        return await _from_upload(folder, resources, tenant_id, source.manifest_id)
+    assert source.reference is not None, "the model allows no fourth case"
+    return await _from_reference(folder, settings, resources, tenant_id, source.reference)
+
+
 async def _from_rows(folder: Path, rows: Sequence[Mapping[str, object]], most: int, tenant_id: UUID) -> LocalList:
     if len(rows) > most:
         raise BadSource(f"a request holds at most {most:,} rows; upload the list by POST /v1/manifests")
@@ -152,10 +159,12 @@ async def _from_reference(
         raise BadSource(f"the reference cannot be read: {error}") from None
     if place.scheme is Scheme.FOLDER:
         raise BadSource("a reference is az://container/path or s3://bucket/path; upload a local file instead")
-    store = await resources.stores.at(parent, None)
     path = folder / plain_name(name)
     try:
+        store = await resources.stores.at(parent, None)
         is_there = await _fetch(store, name, path, most=settings.max_manifest_bytes)
+    except StoreRefused as error:
+        raise BadSource(f"the list cannot be fetched: {error}") from error
     except ValueError:
         raise BadSource("the reference's file name holds more than letters, digits, . _ -; rename it") from None
     if not is_there:
