@@ -4,8 +4,8 @@ import asyncio
 import sys
 import time
 
-from shared.db.migrate import head, version
-from shared.db.session import Engine, open_engine, translated_errors
+from shared.db.schema import HEAD, version
+from shared.db.session import Engine, open_engine
 from shared.errors import DatabaseUnavailable, PermanentError
 from shared.settings import Settings
 
@@ -28,12 +28,11 @@ async def wait_for_database(settings: Settings) -> None:
 
 async def _what_is_wrong(engine: Engine) -> str | None:
     try:
-        with translated_errors():
-            found = await version(engine)
+        found = await version(engine)
     except DatabaseUnavailable:
         return "PostgreSQL does not answer; is PIXCRAWLER_DATABASE_URL right?"
-    if found != head():
-        return f"the schema is at {found or 'nothing'}, this code needs {head()}; run python -m shared.db.migrate"
+    if found != HEAD:
+        return f"the schema is at {found or 'nothing'}, this code needs {HEAD}; run python -m shared.db.migrate"
     return None
 
 

@@ -7,15 +7,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.chunk import NewObject, SourceRef
-from shared.db.models import Json
 from shared.pipeline import FINAL_STATES, JobState, Tier
 from shared.recipe import Recipe
+
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

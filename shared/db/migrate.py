@@ -7,67 +7,60 @@ import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.db.schema import HEAD, version
 from shared.db.session import open_engine
 from shared.errors import DatabaseUnavailable
 from shared.settings import Settings
+
+if TYPE_CHECKING:  # Alembic is loaded only when there is something to migrate
+    from alembic.config import Config
 
 _FOLDER = Path(__file__).parent / "migrations"
 #: Any number that no other program uses for an advisory lock in this database.
 _LOCK = 7_135_022_001
 
 
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
+def config(connection: Connection) -> "Config":
+    """Alembic's configuration for a connection that is open already."""
+    from alembic.config import Config
+
+    made = Config()
+    made.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    made.attributes["connection"] = connection
+    return made
 
 
-def head() -> str:
-    """The newest version this code knows."""
-    newest = ScriptDirectory.from_config(_config()).get_current_head()
-    assert newest is not None, "the project has migrations"
-    return newest
-
-
-def _version(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-async def version(engine: AsyncEngine) -> str | None:
-    """The version the database is at; None when it is empty."""
-    async with engine.connect() as connection:
-        return await connection.run_sync(_version)
-
-
-async def migrate(engine: AsyncEngine, step: Callable[[Config], None]) -> None:
+async def migrate(engine: AsyncEngine, step: Callable[["Config"], None]) -> None:
     """Runs an Alembic command in one transaction, alone."""
 
     def run(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        step(_config(connection))
+        step(config(connection))
 
     async with engine.begin() as connection:
         await connection.run_sync(run)
 
 
 async def upgrade(database_url: SecretStr) -> None:
-    """Brings the schema to `head()`; nothing to do when it is there."""
+    """Brings the schema to `HEAD`; nothing to do when it is there."""
     engine = open_engine(database_url, connections=1)
     try:
-        if await version(engine) != head():
-            await migrate(engine, lambda config: command.upgrade(config, "head"))
+        if await version(engine) != HEAD:
+            await migrate(engine, _to_head)
     finally:
         await engine.dispose()
+
+
+def _to_head(config: "Config") -> None:
+    from alembic import command
+
+    command.upgrade(config, HEAD)
 
 
 def main() -> int:
@@ -77,7 +70,7 @@ def main() -> int:
     except (DatabaseUnavailable, OSError) as error:
         sys.stderr.write(f"cannot migrate: {error}; is PIXCRAWLER_DATABASE_URL right?\n")
         return 1
-    sys.stdout.write(f"schema is at {head()}\n")
+    sys.stdout.write(f"schema is at {HEAD}\n")
     return 0
 
 
