@@ -17,7 +17,6 @@ from shared.chunk import NewObject, SourceRef
 from shared.pipeline import FINAL_STATES, JobState, Tier
 from shared.recipe import Recipe
 
-
 Json = dict[str, Any]
 
 
