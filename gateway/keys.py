@@ -54,9 +54,9 @@ async def _run(settings: Settings, asked: argparse.Namespace) -> int:
         match asked.command:
             case "create":
                 scopes = asked.scopes or _EVERYDAY
-                sys.stdout.write(
-                    await create(engine, tenant=asked.tenant, tier=asked.tier, name=asked.name, scopes=scopes) + "\n"
-                )
+                name = asked.name or ""
+                key = await create(engine, tenant=asked.tenant, tier=asked.tier, name=name, scopes=scopes)
+                sys.stdout.write(f"{key}\n")
                 return 0
             case "list":
                 return await _list(engine)
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser("create", help="make a key, and its tenant if missing; prints the key once")
     make.add_argument("--tenant", required=True, type=_name)
     make.add_argument("--tier", type=Tier, choices=_PLANS, default=Tier.FREE, help="of a new tenant")
-    make.add_argument("--name", type=_name, default="", help="what the key is for")
+    make.add_argument("--name", type=_name, help="what the key is for")
     make.add_argument("--scopes", type=Scope, choices=tuple(Scope), nargs="+", help="default: jobs:read jobs:write")
     commands.add_parser("list", help="list all keys, without secrets")
     commands.add_parser("revoke", help="make a key useless").add_argument("id", help="its eight characters")

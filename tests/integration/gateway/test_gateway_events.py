@@ -209,6 +209,7 @@ async def test_a_database_that_never_comes_is_one_sentence(settings: GatewaySett
 
 async def test_the_key_command_makes_lists_and_revokes(settings: GatewaySettings) -> None:
     key = await keys(settings, "create", "--tenant", "local", "--tier", "enterprise", "--name", "laptop")
+    nameless = await keys(settings, "create", "--tenant", "local")
     listed = await keys(settings, "list")
     await keys(settings, "revoke", key.split("_")[1])
     after = await keys(settings, "list")
@@ -216,6 +217,7 @@ async def test_the_key_command_makes_lists_and_revokes(settings: GatewaySettings
     assert key.startswith("pxc_")
     assert key.count("\n") == 1
     assert key.split("_")[2] not in listed
+    assert nameless.split("_")[1] in listed
     assert "local\tenterprise\tlaptop\tjobs:read jobs:write\tvalid" in listed
     assert "revoked" in after
 
