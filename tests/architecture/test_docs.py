@@ -66,7 +66,7 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     _copy_sources(source)
 
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "-q", "--keep-going", str(source), str(tmp_path / "html")],
+        [sys.executable, "-m", "sphinx", "-b", "dummy", "-W", "-q", "--keep-going", source, tmp_path / "built"],
         capture_output=True,
         text=True,
         check=False,

@@ -7,7 +7,7 @@ from tests.architecture.tree import ROOT, files, modules, texts
 #: Each pattern is written so that it does not match itself.
 _FOREIGN = {
     "a package registry": r"py[p]i\.org|pythonhoste[d]\.org|registry\.npmj[s]|proxy\.golan[g]",
-    "a path of one machine": r"/roo[t]/|/hom[e]/[a-z]|/wor[k]/(?:main|shared)|/User[s]/[a-z]",
+    "a path of one machine": r"/roo[t]/|/wor[k]/(?:main|shared)",
 }
 _HIDING_MODULE = re.compile(r"^_?(manager|helpers?|utils?|common|misc|data|info)$")
 _HIDING_CLASS = re.compile(r"^class \w*(Manager|Helper|Utils?|Misc)\b", re.MULTILINE)
