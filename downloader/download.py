@@ -31,7 +31,7 @@ from shared.workdir.local import full_disk_is_transient
 
 @asynccontextmanager
 async def open_downloader(settings: DownloaderSettings, redis: Any) -> AsyncIterator[Verb]:
-    """The verb, with everything it keeps between chunks. `redis` as `hosts.connect` makes it; stays the caller's."""
+    """The verb, with everything it keeps between chunks. `redis` as `shared.cache` opens it; stays the caller's."""
     async with AsyncExitStack() as stack:
         guard = Guard(settings.policy())
         engine = await stack.enter_async_context(
@@ -109,6 +109,7 @@ class Downloader:
         draft = await chunk.draft()
         async with _open_pack(draft.path(PACK)) as pack:
             fetched = await self._fetch_all(chunk, source, pack, ends)
+        await self._hosts.release()
         await asyncio.to_thread(_write, draft.path(FETCHED_FILE), _table(source, fetched))
         await draft.publish()
         return _result(fetched, pack.size_bytes)

@@ -6,8 +6,8 @@
 --   open    ms   until then the breaker is open
 --   failed  n    failures in a row
 --   w:<id>  "connections:expires", one for each worker that holds or wants connections
--- ARGV      worker, lease ms, breaker failures, breaker ms, then for each host seven numbers:
---   wanted, in use, connections allowed, spacing ms, retry after ms, failures since, 1 if something succeeded since
+-- ARGV      worker, lease ms, breaker failures, breaker ms, then for each host eight numbers:
+--   starts wanted, connections wanted, in use, connections allowed, spacing ms, retry after ms, failures since, 1 if something succeeded since
 -- Returns for each host: connections, starts, ms to the first start, ms to wait (Retry-After), ms the breaker is open
 --
 -- Redis 6.0 needs to be told that the clock is read before writing.
@@ -34,7 +34,7 @@ local function others(key, fields)
   return held, workers, waiting
 end
 
-local function lease_of(key, wanted, in_use, allowed, spacing, retry_after, failures, succeeded)
+local function lease_of(key, wanted, more, in_use, allowed, spacing, retry_after, failures, succeeded)
   local raw, fields = redis.call('HGETALL', key), {}
   for i = 1, #raw, 2 do fields[raw[i]] = raw[i + 1] end
 
@@ -51,7 +51,7 @@ local function lease_of(key, wanted, in_use, allowed, spacing, retry_after, fail
   local mine = tonumber(string.match(fields[worker] or '0:0', '(%d+):'))
   -- More workers than connections: who had one lets another have it.
   if waiting and mine > 0 and workers + 1 > allowed then share = 0 end
-  local connections = math.max(in_use, math.min(wanted + in_use, share, math.max(0, allowed - held)))
+  local connections = math.max(in_use, math.min(more + in_use, share, math.max(0, allowed - held)))
 
   local starts, first = wanted, 0
   local next_start = math.max(tonumber(fields.next or 0), now)
@@ -64,7 +64,7 @@ local function lease_of(key, wanted, in_use, allowed, spacing, retry_after, fail
 
   redis.call('HSET', key, 'next', string.format('%.0f', next_start + starts * spacing), 'after', string.format('%.0f', after),
     'open', string.format('%.0f', open), 'failed', failed)
-  if wanted + in_use > 0 then
+  if wanted + more + in_use > 0 then
     redis.call('HSET', key, worker, string.format('%.0f:%.0f', connections, now + lease))
   else
     redis.call('HDEL', key, worker)
@@ -75,9 +75,9 @@ end
 
 local answer = {}
 for i, key in ipairs(KEYS) do
-  local at = 4 + (i - 1) * 7
+  local at = 4 + (i - 1) * 8
   local numbers = {}
-  for n = 1, 7 do numbers[n] = tonumber(ARGV[at + n]) end
+  for n = 1, 8 do numbers[n] = tonumber(ARGV[at + n]) end
   for _, number in ipairs({lease_of(key, unpack(numbers))}) do
     answer[#answer + 1] = math.floor(number)
   end

@@ -11,9 +11,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from downloader.leases import LEASE_SECONDS, Breaker, Lease, Limit, LoneLeases, RedisLeases, Want
@@ -36,13 +33,6 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 
 class HostLeftAlone(Exception):
     """The host failed too often in a row; it is not asked for a while."""
-
-
-def connect(url: str) -> redis.asyncio.Redis:
-    """A client as this module needs it: every wait bounded, nothing sent twice behind our back."""
-    return redis.asyncio.Redis.from_url(
-        url, socket_timeout=5, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0), health_check_interval=30
-    )
 
 
 class Permit:
@@ -79,6 +69,7 @@ class Hosts:
         self._needy: set[_Gate] = set()
         self._need = asyncio.Event()
         self._renewing = asyncio.Lock()
+        self._is_closing = False
         self._redis_again = 0.0
         self._keeper: asyncio.Task[None] | None = None
 
@@ -87,10 +78,13 @@ class Hosts:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # The flag as well, because libraries may swallow a cancellation too.
+        self._is_closing = True
         if self._keeper is not None:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._keeper
+        await self.release()
         for gate in self._gates.values():
             gate.close()
 
@@ -104,6 +98,10 @@ class Hosts:
     def slow_down(self, host: str, delay_seconds: float) -> None:
         """Takes note of a host's own wish for a pause between two requests."""
         self._gate(host).delay_seconds = delay_seconds
+
+    async def release(self) -> None:
+        """Gives back what this worker no longer needs, rather than let the others wait for its leases to end."""
+        await self._renew([gate for gate in self._gates.values() if gate.is_idle_with_lease])
 
     async def tell(self) -> None:
         """Returns when all that was seen at the hosts so far is known to the other workers."""
@@ -134,9 +132,11 @@ class Hosts:
         self._need.set()
 
     async def _keep(self) -> None:
-        while True:
+        while not self._is_closing:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._need.wait(), _RENEW_SECONDS / 2)
+                # Not `wait_for`: before Python 3.12 it can swallow a cancellation.
+                async with asyncio.timeout(_RENEW_SECONDS / 2):
+                    await self._need.wait()
                 await asyncio.sleep(_GATHER_SECONDS)
             self._need.clear()
             gates = [
@@ -195,6 +195,10 @@ class _Gate:
         return bool(self._line or self._in_use)
 
     @property
+    def is_idle_with_lease(self) -> bool:
+        return not self.is_busy and self._connections > 1 and self._ends > self._loop.time()
+
+    @property
     def is_ending(self) -> bool:
         """Whether the lease runs out under somebody."""
         return self._in_use > 0 and self._ends - self._loop.time() < _RENEW_SECONDS
@@ -230,6 +234,7 @@ class _Gate:
         waiting = max(len(self._line), self.expected)
         want = Want(
             host=self.host,
+            connections=waiting,
             starts=_UNLIMITED_STARTS if waiting and spacing == 0 else waiting,
             in_use=self._in_use,
             limit=Limit(connections=self._limit.connections, spacing_seconds=spacing),

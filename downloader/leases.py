@@ -33,6 +33,8 @@ class Want:
 
     host: str
     starts: int
+    #: Beside those in use.
+    connections: int
     in_use: int
     limit: Limit
     retry_after_seconds: float = 0.0
@@ -78,6 +80,7 @@ class RedisLeases:
 def _numbers(want: Want) -> tuple[int, ...]:
     return (
         want.starts,
+        want.connections,
         want.in_use,
         want.limit.connections,
         round(want.limit.spacing_seconds * 1000),

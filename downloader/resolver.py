@@ -106,7 +106,8 @@ class Resolver:
         await self._free.acquire()
         work = asyncio.get_running_loop().run_in_executor(self._pool, self._lookup, host)
         work.add_done_callback(self._give_back)
-        return await asyncio.wait_for(asyncio.shield(work), self._timeout_seconds)
+        async with asyncio.timeout(self._timeout_seconds):
+            return await asyncio.shield(work)
 
     def _give_back(self, work: "asyncio.Future[tuple[str, ...]]") -> None:
         self._free.release()

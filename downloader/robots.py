@@ -36,6 +36,8 @@ _DEADLINE_SECONDS = 15.0
 #: Rules longer, or with more stars, cost more to match than any honest site needs; they are dropped.
 _MAX_LINE = 1024
 _MAX_STARS = 8
+#: A chunk brings hundreds of hosts at once; the client's connections are for others too.
+_REDIS_AT_ONCE = 4
 _KEY = "pixcrawler:robots:"
 
 #: A host that cannot be reached at all is called that, not a robots problem.
@@ -58,6 +60,7 @@ class Robots:
         self._redis = redis
         self._web = web
         self._hosts = hosts
+        self._redis_free = asyncio.Semaphore(_REDIS_AT_ONCE)
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._asked: dict[str, asyncio.Task[_Known]] = {}
 
@@ -113,7 +116,7 @@ class Robots:
 
     async def _recall(self, origin: str) -> tuple[bytes | None, float]:
         with suppress(RedisError, OSError, TimeoutError):
-            async with self._redis.pipeline(transaction=False) as pipeline:
+            async with self._redis_free, self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.get(_KEY + origin)
                 pipeline.ttl(_KEY + origin)
                 record, lifetime = await pipeline.execute()
@@ -122,7 +125,8 @@ class Robots:
 
     async def _remember(self, origin: str, record: bytes, lifetime: int) -> None:
         with suppress(RedisError, OSError, TimeoutError):
-            await self._redis.set(_KEY + origin, record, ex=lifetime)
+            async with self._redis_free:
+                await self._redis.set(_KEY + origin, record, ex=lifetime)
 
     async def _understand(self, record: bytes, lifetime: float) -> _Known:
         rules = await asyncio.to_thread(_parse, record) if record.startswith(_RULES) else None

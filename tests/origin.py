@@ -88,6 +88,8 @@ class Origin:
 
     tls: ssl.SSLContext | None = None
     host: str = "127.0.0.1"
+    #: None: the host alone; 127.0.0.0/8 has many names for one server that listens on 0.0.0.0.
+    listens_on: str | None = None
     robots: str | None = None
     hits: Counter[str] = field(default_factory=Counter)
     handlers: dict[str, Handler] = field(default_factory=dict)
@@ -104,7 +106,9 @@ class Origin:
 
     async def __aenter__(self) -> Self:
         self._clients: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._meet, self.host, 0, ssl=self.tls, backlog=1024)
+        self._server = await asyncio.start_server(
+            self._meet, self.listens_on or self.host, 0, ssl=self.tls, backlog=1024
+        )
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 

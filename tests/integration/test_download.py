@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
 
 from downloader.download import open_downloader
-from downloader.hosts import connect
 from downloader.settings import DownloaderSettings
+from shared.cache import open_redis
 from shared.chunk import StageResult, Verb
 from shared.errors import WorkAreaFull
 from shared.recipe import Recipe
@@ -32,7 +33,7 @@ OpenDownloader = Callable[..., AbstractAsyncContextManager[Verb]]
 
 @pytest.fixture
 async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as origin:
+    async with Origin(listens_on="0.0.0.0") as origin:
         yield origin
 
 
@@ -40,7 +41,7 @@ async def origin() -> AsyncIterator[Origin]:
 def downloader(redis_url: str) -> OpenDownloader:
     @asynccontextmanager
     async def opened(**settings: object) -> AsyncIterator[Verb]:
-        redis = connect(redis_url)
+        redis = open_redis(SecretStr(redis_url))
         chosen = DownloaderSettings.model_validate({"concurrency": 1, "transfers": 32} | ALLOWANCES | settings)
         async with open_downloader(chosen, redis) as verb:
             yield verb
@@ -319,6 +320,17 @@ class TestRobots:
 
         assert row["reason"] == "robots_disallowed"
         assert origin.hits["/robots.txt"] == 1
+
+    async def test_many_hosts_at_once_are_all_remembered(self, desk: Desk, origin: Origin, redis_url: str) -> None:
+        urls = [f"http://127.0.{number // 100}.{number % 100 + 1}:{origin.port}/image/a" for number in range(200)]
+
+        rows = await desk.run(*urls, robots=True)
+
+        redis = open_redis(SecretStr(redis_url))
+        remembered = [key async for key in redis.scan_iter("pixcrawler:robots:*", count=1000)]
+        await redis.aclose()
+        assert {row["reason"] for row in rows} == {None}
+        assert len(remembered) == 200
 
     async def test_where_there_is_none_everything_is_allowed(self, desk: Desk, origin: Origin) -> None:
         (row,) = await desk.run(origin.url("/image/a"), robots=True)

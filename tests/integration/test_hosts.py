@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
+from pydantic import SecretStr
 
-from downloader.hosts import HostLeftAlone, Hosts, connect
+from downloader.hosts import HostLeftAlone, Hosts
 from downloader.leases import Breaker, Limit, RedisLeases, Want
+from shared.cache import open_redis
 from tests.servers import Valkey
 
 HOST = "images.example.com"
@@ -21,7 +23,7 @@ class Workers:
         self._stack = stack
 
     async def start(self, *, connections: int = 2, spacing: float = 0.0, failures: int = 10) -> Hosts:
-        redis = connect(self._url)
+        redis = open_redis(SecretStr(self._url))
         self._stack.push_async_callback(redis.aclose)
         limit = Limit(connections=connections, spacing_seconds=spacing)
         hosts = Hosts(redis, limit_of=lambda _: limit, default=limit, breaker=Breaker(failures=failures, seconds=30))
@@ -81,13 +83,13 @@ class TestLeases:
 
     @pytest.fixture
     async def pair(self, redis_url: str) -> AsyncIterator[tuple[RedisLeases, RedisLeases]]:
-        redis = connect(redis_url)
+        redis = open_redis(SecretStr(redis_url))
         yield RedisLeases(redis, "one", Breaker()), RedisLeases(redis, "two", Breaker())
         await redis.aclose()
 
     async def ask(self, leases: RedisLeases, *, starts: int = 20, in_use: int = 0, allowed: int = 8) -> int:
         limit = Limit(connections=allowed, spacing_seconds=0)
-        (lease,) = await leases.lease([Want(host=HOST, starts=starts, in_use=in_use, limit=limit)])
+        (lease,) = await leases.lease([Want(host=HOST, starts=starts, connections=starts, in_use=in_use, limit=limit)])
         return lease.connections
 
     async def test_together_they_have_no_more_than_the_host_bears(self, pair: tuple[RedisLeases, RedisLeases]) -> None:
@@ -129,7 +131,13 @@ class TestLeases:
 
     async def test_one_round_trip_answers_for_many_hosts(self, pair: tuple[RedisLeases, RedisLeases]) -> None:
         wants = [
-            Want(host=f"{n}.example.com", starts=n, in_use=0, limit=Limit(connections=n + 1, spacing_seconds=0.1))
+            Want(
+                host=f"{n}.example.com",
+                starts=n,
+                connections=n,
+                in_use=0,
+                limit=Limit(connections=n + 1, spacing_seconds=0.1),
+            )
             for n in range(500)
         ]
 
@@ -234,9 +242,24 @@ async def test_an_idle_host_is_forgotten_by_redis(workers: Workers, redis_url: s
     async with hosts.permit(HOST):
         pass
 
-    redis = connect(redis_url)
+    redis = open_redis(SecretStr(redis_url))
     lifetimes = [await redis.pttl(key) async for key in redis.scan_iter("pixcrawler:host:*")]
     await redis.aclose()
 
     assert lifetimes
     assert all(0 < lifetime <= 60_000 for lifetime in lifetimes)
+
+
+async def test_what_a_worker_gives_back_another_may_use_at_once(workers: Workers) -> None:
+    first, second = await workers.start(connections=2), await workers.start(connections=2)
+    crowd, others = Crowd(), Crowd()
+    crowd.visit(first, 2)
+    await asyncio.wait_for(crowd.entered.wait(), 5)
+    await crowd.leave()
+
+    await first.release()
+    others.visit(second)
+
+    # Well within the five seconds that the first lease would have lasted.
+    await asyncio.wait_for(others.entered.wait(), 2)
+    await others.leave()

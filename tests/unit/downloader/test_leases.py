@@ -27,6 +27,7 @@ def want(
     return Want(
         host="example.com",
         starts=starts,
+        connections=starts,
         in_use=0,
         limit=Limit(connections=8, spacing_seconds=spacing),
         failures=failures,
