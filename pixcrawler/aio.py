@@ -1,0 +1,191 @@
+"""The client for asyncio: the same operations as `pixcrawler.client`, to be awaited."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+from pixcrawler import calls
+from pixcrawler.calls import Answer, Call, JobId
+from pixcrawler.connection import (
+    BLOCK_BYTES,
+    RECONNECT_SECONDS,
+    RECONNECTS,
+    SILENCE_SECONDS,
+    answer_of,
+    failed,
+    options,
+    raise_for,
+)
+from pixcrawler.errors import UnavailableError, WaitTimeout
+from pixcrawler.models import ImageStatus, Job, JobRequest, JobState, Manifest, Me, Submission
+from pixcrawler.retry import PASSING, Retries
+
+Body = Callable[[], AsyncIterator[bytes]]
+
+
+class AsyncClient:
+    """Talks to one gateway with one API key. Every method raises the errors of `pixcrawler.errors`.
+
+    Trouble that may pass (429, 502 to 504, a lost connection) is repeated within the bounds of `retries`.
+    Close it, or use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str = "",
+        *,
+        retries: Retries | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._http = httpx2.AsyncClient(**options(url, api_key), transport=transport)
+        self._retries = retries or Retries()
+        self._sleep = sleep
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def me(self) -> Me:
+        """Whose key it is; the cheapest way to find out whether it is right."""
+        return await self._ask(calls.me())
+
+    async def upload(self, path: Path, *, filename: str | None = None) -> Manifest:
+        """Sends a list, block by block. `filename` tells its format (None: the file's own name)."""
+        return await self._ask(calls.upload(filename or path.name), lambda: _blocks(path))
+
+    async def submit(self, request: JobRequest) -> Submission:
+        """Asks for a dataset. The same destination, list and recipe give the job that they gave before."""
+        call = calls.submit(request)
+        response = await self._send(call)
+        return calls.submission(response.status_code, answer_of(call, response))
+
+    async def job(self, job_id: JobId) -> Job:
+        return await self._ask(calls.job(job_id))
+
+    async def jobs(self, state: JobState | None = None) -> AsyncIterator[Job]:
+        """All jobs, newest first, fetched page by page."""
+        cursor = None
+        while True:
+            page = await self._ask(calls.jobs(state, cursor))
+            for each in page.data:
+                yield each
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def images(
+        self, job_id: JobId, *, status: ImageStatus | None = None, reason: str | None = None
+    ) -> AsyncIterator[dict[str, object]]:
+        """Rows of the dataset's index, of chunks that have ended, in input order, fetched page by page."""
+        cursor = None
+        while True:
+            page = await self._ask(calls.images(job_id, status, reason, cursor))
+            for each in page.data:
+                yield each
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def cancel(self, job_id: JobId) -> Job:
+        """Withdraws a job: what is stored stays, the rest is not fetched any more."""
+        return await self._ask(calls.move(job_id, "cancel"))
+
+    async def pause(self, job_id: JobId) -> Job:
+        """Halts a job; chunks in flight come to their end."""
+        return await self._ask(calls.move(job_id, "pause"))
+
+    async def resume(self, job_id: JobId) -> Job:
+        return await self._ask(calls.move(job_id, "resume"))
+
+    async def events(self, job_id: JobId) -> AsyncIterator[Job]:
+        """The job whenever it changes, at most twice a second, until it has ended; the last one is final.
+
+        A lost stream is opened again. Numbers never go back within one stream.
+        """
+        failures = 0
+        while failures < RECONNECTS:
+            try:
+                async for event in self._stream(job_id):
+                    failures = 0
+                    yield event
+                    if event.state.is_final:
+                        return
+                failures += 1
+            except httpx2.TransportError as error:
+                failures += 1
+                if failures == RECONNECTS:
+                    raise failed(self._http.base_url, error) from error
+            except UnavailableError:
+                failures += 1
+                if failures == RECONNECTS:
+                    raise
+            await self._sleep(RECONNECT_SECONDS)
+        raise UnavailableError(503, "unavailable", "the stream of progress ends again and again; try again later")
+
+    async def wait(self, job_id: JobId, *, timeout_seconds: float | None = None) -> Job:
+        """The job when it has ended. Raises WaitTimeout; the job goes on then."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not (job := await self.job(job_id)).state.is_final:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(f"the job had not ended after {timeout_seconds:g} s; it goes on")
+            await self._sleep(RECONNECT_SECONDS)
+        return job
+
+    async def _stream(self, job_id: JobId) -> AsyncIterator[Job]:
+        timeout = httpx2.Timeout(SILENCE_SECONDS)
+        async with self._http.stream("GET", f"{calls.path_of(job_id)}/events", timeout=timeout) as response:
+            if not response.is_success:
+                await response.aread()
+                raise_for(response)
+            async for event in httpx2.EventSource(response):
+                if event.event in ("job", "done"):
+                    yield Job.model_validate_json(event.data)
+
+    async def _ask(self, call: Call[Answer], body: Body | None = None) -> Answer:
+        return answer_of(call, await self._send(call, body))
+
+    async def _send(self, call: Call[Answer], body: Body | None = None) -> httpx2.Response:
+        attempt, paused = 0, 0.0
+        while True:
+            attempt += 1
+            response, error = await self._try(call, body)
+            if response is not None and response.status_code not in PASSING:
+                return response
+            pause = self._retries.pause_seconds(attempt, paused, response.headers if response is not None else None)
+            if pause is None and response is not None:
+                return response
+            if pause is None:
+                assert error is not None, "there is an answer or an error"
+                raise failed(self._http.base_url, error) from error
+            await self._sleep(pause)
+            paused += pause
+
+    async def _try(
+        self, call: Call[Answer], body: Body | None
+    ) -> tuple[httpx2.Response | None, httpx2.TransportError | None]:
+        content = body() if body is not None else None
+        try:
+            sent = await self._http.request(
+                call.method, call.path, params=dict(call.params), json=call.json, content=content
+            )
+            return sent, None
+        except httpx2.TransportError as error:
+            return None, error
+
+
+async def _blocks(path: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
+            yield block

@@ -1,0 +1,84 @@
+"""The gateway's operations as values, so that both clients say each of them once.
+
+All may be repeated: the gateway finds an equal submission, and a repeated move changes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+
+from pixcrawler.errors import ApiError, GatewayError
+from pixcrawler.models import ImagePage, ImageStatus, Job, JobPage, JobRequest, JobState, Manifest, Me, Submission
+
+Answer = TypeVar("Answer", bound=BaseModel)
+JobId = UUID | str
+#: Rows or jobs asked for at a time.
+_IMAGES_A_PAGE = 500
+_JOBS_A_PAGE = 50
+
+
+@dataclass(frozen=True)
+class Call(Generic[Answer]):
+    """One request, and how its answer reads."""
+
+    method: str
+    path: str
+    answer: type[Answer]
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    json: Mapping[str, Any] | None = None
+
+    def read(self, status: int, body: bytes) -> Answer:
+        """Raises GatewayError for an answer that is not PixCrawler's."""
+        try:
+            return self.answer.model_validate_json(body)
+        except ValidationError as error:
+            raise GatewayError(
+                status,
+                ApiError.default_code,
+                "the answer is not PixCrawler's, or of another version; is the URL right?",
+            ) from error
+
+
+def me() -> Call[Me]:
+    return Call("GET", "/v1/me", Me)
+
+
+def upload(filename: str) -> Call[Manifest]:
+    return Call("POST", "/v1/manifests", Manifest, params={"filename": filename})
+
+
+def submit(request: JobRequest) -> Call[Job]:
+    return Call("POST", "/v1/jobs", Job, json=request.body())
+
+
+def submission(status: int, job: Job) -> Submission:
+    return Submission(job, is_new=status == 202)
+
+
+def job(job_id: JobId) -> Call[Job]:
+    return Call("GET", path_of(job_id), Job)
+
+
+def jobs(state: JobState | None, cursor: str | None) -> Call[JobPage]:
+    return Call("GET", "/v1/jobs", JobPage, params=_given(state=state, cursor=cursor, limit=_JOBS_A_PAGE))
+
+
+def images(job_id: JobId, status: ImageStatus | None, reason: str | None, cursor: str | None) -> Call[ImagePage]:
+    params = _given(status=status, reason=reason, cursor=cursor, limit=_IMAGES_A_PAGE)
+    return Call("GET", f"{path_of(job_id)}/images", ImagePage, params=params)
+
+
+def move(job_id: JobId, verb: str) -> Call[Job]:
+    return Call("POST", f"{path_of(job_id)}/{verb}", Job)
+
+
+def path_of(job_id: JobId) -> str:
+    return f"/v1/jobs/{quote(str(job_id), safe='')}"
+
+
+def _given(**params: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in params.items() if value is not None}

@@ -1,0 +1,191 @@
+"""The `pixcrawler` command: its names and options. What a command needs is imported when it runs.
+
+Every way out is a code of `commands/exits.py`, and every failure one sentence on stderr.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from pixcrawler.commands.ending import guarded
+from pixcrawler.commands.exits import Failure
+from pixcrawler.commands.interrupts import Interrupts
+from pixcrawler.commands.options import ApiKey, Choices, Gateway, spread
+from pixcrawler.models import JobState
+
+app = typer.Typer(
+    name="pixcrawler",
+    help="Turns a list of image URLs into a clean, documented, training-ready dataset.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, Option("--json", help="Lines of JSON on stdout, for programs.")]
+JobId = Annotated[str, Argument(metavar="JOB", help="The job's id.")]
+ListPath = Annotated[
+    Path, Argument(metavar="LIST", help="txt, csv, tsv, json, jsonl or parquet, each also .gz.", show_default=False)
+]
+To = Annotated[str, Option("--to", metavar="DEST", help="A folder, az://container/prefix or s3://bucket/prefix.")]
+
+
+@app.command()
+@spread
+def run(
+    choices: Choices,
+    to: To,
+    path: Annotated[
+        Path | None,
+        Argument(metavar="LIST", help="txt, csv, tsv, json, jsonl or parquet, each also .gz.", show_default=False),
+    ] = None,
+    sample: Annotated[
+        int | None, Option(min=1, metavar="ROWS", help="Instead of LIST: made-up pictures, served on this machine.")
+    ] = None,
+    sample_port: Annotated[
+        int | None, Option(min=1, max=65535, help="Where to serve them; by default as DEST decides.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build a dataset on this machine, and stop everything afterwards. The same command goes on after Ctrl-C."""
+    from pixcrawler.commands.report import reporter
+    from pixcrawler.commands.running import Asked
+    from pixcrawler.commands.running import run as build
+
+    if (path is None) == (sample is None):
+        raise Failure("give either LIST or --sample ROWS")
+    asked = Asked(path=path, sample_rows=sample, sample_port=sample_port, destination=to, choices=choices)
+    with Interrupts() as interrupts, reporter(is_json=as_json) as shown:
+        raise typer.Exit(build(asked, shown, interrupts))
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, Option(min=1, max=65535, help="The gateway's; by default a free one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start the whole system on this machine and stay until Ctrl-C."""
+    from pixcrawler.commands.report import reporter
+    from pixcrawler.commands.serving import serve
+
+    with Interrupts(), reporter(is_json=as_json) as shown:
+        serve(port, shown)
+
+
+@app.command()
+@spread
+def submit(
+    choices: Choices,
+    path: ListPath,
+    to: To,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a list and ask a gateway for the dataset; print the job's id."""
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.commands.remote import submit_job
+
+    with Interrupts() as interrupts, open_client(gateway, api_key) as client:
+        submit_job(client, path, to, choices, interrupts, is_json=as_json)
+
+
+@app.command()
+def status(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Show where a job stands."""
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.commands.remote import show_status
+
+    with open_client(gateway, api_key) as client:
+        show_status(client, job, is_json=as_json)
+
+
+@app.command()
+def watch(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Follow a job until it has ended; leaving by Ctrl-C does nothing to it."""
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.commands.remote import watch_job
+    from pixcrawler.commands.report import reporter
+
+    with Interrupts(), open_client(gateway, api_key) as client:
+        raise typer.Exit(watch_job(client, job, reporter(is_json=as_json)))
+
+
+@app.command()
+def cancel(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Withdraw a job for good; what is stored stays."""
+    _move(job, "cancel", gateway, api_key, is_json=as_json)
+
+
+@app.command()
+def pause(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Halt a job until it is resumed."""
+    _move(job, "pause", gateway, api_key, is_json=as_json)
+
+
+@app.command()
+def resume(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Let a paused job go on where it stood."""
+    _move(job, "resume", gateway, api_key, is_json=as_json)
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[JobState | None, Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, Option(min=1, help="How many at most.")] = 20,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show your jobs, newest first."""
+    from pixcrawler.commands import remote
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        remote.list_jobs(client, state, limit, is_json=as_json)
+
+
+@app.command()
+def rejects(
+    job: JobId,
+    reason: Annotated[str | None, Option(help="Only rows rejected for this reason.")] = None,
+    limit: Annotated[int | None, Option(min=1, help="How many at most; by default all.")] = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show rejected rows: number, reason, URL."""
+    from pixcrawler.commands import remote
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        remote.list_rejects(client, job, reason, limit, is_json=as_json)
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    from importlib import metadata
+
+    sys.stdout.write(f"{metadata.version('pixcrawler')}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point; ends the process."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    raise SystemExit(guarded(lambda: app(given, prog_name="pixcrawler", standalone_mode=False), "--json" in given))
+
+
+def _move(job: str, verb: str, gateway: str | None, api_key: str | None, *, is_json: bool) -> None:
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.commands.remote import move_job
+
+    with open_client(gateway, api_key) as client:
+        move_job(client, job, verb, is_json=is_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The client for programs that block: one method for each operation of the gateway."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+from pixcrawler import calls
+from pixcrawler.calls import Answer, Call, JobId
+from pixcrawler.connection import (
+    BLOCK_BYTES,
+    RECONNECT_SECONDS,
+    RECONNECTS,
+    SILENCE_SECONDS,
+    answer_of,
+    failed,
+    options,
+    raise_for,
+)
+from pixcrawler.errors import UnavailableError, WaitTimeout
+from pixcrawler.models import ImageStatus, Job, JobRequest, JobState, Manifest, Me, Submission
+from pixcrawler.retry import PASSING, Retries
+
+Body = Callable[[], Iterator[bytes]]
+
+
+class Client:
+    """Talks to one gateway with one API key. Every method raises the errors of `pixcrawler.errors`.
+
+    Trouble that may pass (429, 502 to 504, a lost connection) is repeated within the bounds of `retries`.
+    Close it, or use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str = "",
+        *,
+        retries: Retries | None = None,
+        transport: httpx2.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._http = httpx2.Client(**options(url, api_key), transport=transport)
+        self._retries = retries or Retries()
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def me(self) -> Me:
+        """Whose key it is; the cheapest way to find out whether it is right."""
+        return self._ask(calls.me())
+
+    def upload(self, path: Path, *, filename: str | None = None) -> Manifest:
+        """Sends a list, block by block. `filename` tells its format (None: the file's own name)."""
+        return self._ask(calls.upload(filename or path.name), lambda: _blocks(path))
+
+    def submit(self, request: JobRequest) -> Submission:
+        """Asks for a dataset. The same destination, list and recipe give the job that they gave before."""
+        call = calls.submit(request)
+        response = self._send(call)
+        return calls.submission(response.status_code, answer_of(call, response))
+
+    def job(self, job_id: JobId) -> Job:
+        return self._ask(calls.job(job_id))
+
+    def jobs(self, state: JobState | None = None) -> Iterator[Job]:
+        """All jobs, newest first, fetched page by page."""
+        cursor = None
+        while True:
+            page = self._ask(calls.jobs(state, cursor))
+            yield from page.data
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def images(
+        self, job_id: JobId, *, status: ImageStatus | None = None, reason: str | None = None
+    ) -> Iterator[dict[str, object]]:
+        """Rows of the dataset's index, of chunks that have ended, in input order, fetched page by page."""
+        cursor = None
+        while True:
+            page = self._ask(calls.images(job_id, status, reason, cursor))
+            yield from page.data
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def cancel(self, job_id: JobId) -> Job:
+        """Withdraws a job: what is stored stays, the rest is not fetched any more."""
+        return self._ask(calls.move(job_id, "cancel"))
+
+    def pause(self, job_id: JobId) -> Job:
+        """Halts a job; chunks in flight come to their end."""
+        return self._ask(calls.move(job_id, "pause"))
+
+    def resume(self, job_id: JobId) -> Job:
+        return self._ask(calls.move(job_id, "resume"))
+
+    def events(self, job_id: JobId) -> Iterator[Job]:
+        """The job whenever it changes, at most twice a second, until it has ended; the last one is final.
+
+        A lost stream is opened again. Numbers never go back within one stream.
+        """
+        failures = 0
+        while failures < RECONNECTS:
+            try:
+                for event in self._stream(job_id):
+                    failures = 0
+                    yield event
+                    if event.state.is_final:
+                        return
+                failures += 1
+            except httpx2.TransportError as error:
+                failures += 1
+                if failures == RECONNECTS:
+                    raise failed(self._http.base_url, error) from error
+            except UnavailableError:
+                failures += 1
+                if failures == RECONNECTS:
+                    raise
+            self._sleep(RECONNECT_SECONDS)
+        raise UnavailableError(503, "unavailable", "the stream of progress ends again and again; try again later")
+
+    def wait(self, job_id: JobId, *, timeout_seconds: float | None = None) -> Job:
+        """The job when it has ended. Raises WaitTimeout; the job goes on then."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not (job := self.job(job_id)).state.is_final:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(f"the job had not ended after {timeout_seconds:g} s; it goes on")
+            self._sleep(RECONNECT_SECONDS)
+        return job
+
+    def _stream(self, job_id: JobId) -> Iterator[Job]:
+        timeout = httpx2.Timeout(SILENCE_SECONDS)
+        with self._http.stream("GET", f"{calls.path_of(job_id)}/events", timeout=timeout) as response:
+            if not response.is_success:
+                response.read()
+                raise_for(response)
+            for event in httpx2.EventSource(response):
+                if event.event in ("job", "done"):
+                    yield Job.model_validate_json(event.data)
+
+    def _ask(self, call: Call[Answer], body: Body | None = None) -> Answer:
+        return answer_of(call, self._send(call, body))
+
+    def _send(self, call: Call[Answer], body: Body | None = None) -> httpx2.Response:
+        attempt, paused = 0, 0.0
+        while True:
+            attempt += 1
+            response, error = self._try(call, body)
+            if response is not None and response.status_code not in PASSING:
+                return response
+            pause = self._retries.pause_seconds(attempt, paused, response.headers if response is not None else None)
+            if pause is None and response is not None:
+                return response
+            if pause is None:
+                assert error is not None, "there is an answer or an error"
+                raise failed(self._http.base_url, error) from error
+            self._sleep(pause)
+            paused += pause
+
+    def _try(
+        self, call: Call[Answer], body: Body | None
+    ) -> tuple[httpx2.Response | None, httpx2.TransportError | None]:
+        content = body() if body is not None else None
+        try:
+            sent = self._http.request(call.method, call.path, params=dict(call.params), json=call.json, content=content)
+            return sent, None
+        except httpx2.TransportError as error:
+            return None, error
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            yield block

@@ -1,0 +1,170 @@
+"""The choices that `run` and `submit` share: declared once, spread over their signatures, made into a request."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from typer import Option
+
+from pixcrawler.models import (
+    Depth,
+    ImageFormat,
+    ImageKind,
+    ListFormat,
+    ListOptions,
+    OutputFormat,
+    Recipe,
+    ResizeMode,
+)
+
+Gateway = Annotated[
+    str | None,
+    Option("--gateway", envvar="PIXCRAWLER_GATEWAY", help="The gateway's URL; by default your running stack's."),
+]
+ApiKey = Annotated[
+    str | None, Option("--api-key", envvar="PIXCRAWLER_API_KEY", help="The key; better in the environment.")
+]
+
+_LIST = "The list"
+_CHECKS = "What is accepted"
+_STORED = "What is stored"
+_FETCHING = "How images are fetched"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What can be chosen for a dataset. None and False: as the gateway has it."""
+
+    name: Annotated[str, Option(help="A name for people; by default the list's.", metavar="TEXT")] = ""
+    endpoint: Annotated[str | None, Option(help="Base URL of an S3-compatible store, for s3://.", metavar="URL")] = None
+
+    input_format: Annotated[
+        ListFormat | None, Option(help="The list's format; by default as its name tells.", rich_help_panel=_LIST)
+    ] = None
+    url_col: Annotated[str | None, Option(help="Column with the URLs; by default url.", rich_help_panel=_LIST)] = None
+    caption_col: Annotated[str | None, Option(help="Column with the captions.", rich_help_panel=_LIST)] = None
+    save_columns: Annotated[
+        list[str] | None,
+        Option(help="Columns kept in the index: a,b or the option repeated.", metavar="A,B", rich_help_panel=_LIST),
+    ] = None
+
+    min_image_size: Annotated[
+        int | None, Option(min=0, help="Smallest shorter side, in pixels.", rich_help_panel=_CHECKS)
+    ] = None
+    max_image_area: Annotated[int | None, Option(min=1, help="Largest area, in pixels.", rich_help_panel=_CHECKS)] = (
+        None
+    )
+    max_aspect_ratio: Annotated[
+        float | None, Option(min=1, help="Largest longer side over shorter side.", rich_help_panel=_CHECKS)
+    ] = None
+    max_pixels: Annotated[
+        int | None, Option(min=1, help="Largest image that is decoded, in pixels.", rich_help_panel=_CHECKS)
+    ] = None
+    min_bytes: Annotated[int | None, Option(min=0, help="Smallest file, in bytes.", rich_help_panel=_CHECKS)] = None
+    max_bytes: Annotated[int | None, Option(min=1, help="Largest file, in bytes.", rich_help_panel=_CHECKS)] = None
+    formats: Annotated[
+        list[str] | None,
+        Option(help="Formats accepted, of jpg,png,webp,gif.", metavar="A,B", rich_help_panel=_CHECKS),
+    ] = None
+    depth: Annotated[Depth | None, Option(help="How thoroughly images are checked.", rich_help_panel=_CHECKS)] = None
+    no_deduplicate: Annotated[
+        bool,
+        Option("--no-deduplicate", help="Keep images whose bytes stand at an earlier row.", rich_help_panel=_CHECKS),
+    ] = False
+
+    output_format: Annotated[
+        OutputFormat | None, Option(help="How images lie in the destination.", rich_help_panel=_STORED)
+    ] = None
+    image_format: Annotated[
+        ImageFormat | None, Option(help="By default original, or jpeg for webdataset.", rich_help_panel=_STORED)
+    ] = None
+    resize_mode: Annotated[
+        ResizeMode | None, Option(help="How images are brought to the image size.", rich_help_panel=_STORED)
+    ] = None
+    image_size: Annotated[int | None, Option(min=1, help="Target side, in pixels.", rich_help_panel=_STORED)] = None
+    resize_only_if_bigger: Annotated[
+        bool, Option("--resize-only-if-bigger", help="Never make an image larger.", rich_help_panel=_STORED)
+    ] = False
+    encode_quality: Annotated[
+        int | None, Option(min=1, max=100, help="For images encoded anew.", rich_help_panel=_STORED)
+    ] = None
+    keep_metadata: Annotated[
+        bool, Option("--keep-metadata", help="Keep EXIF, XMP and comments.", rich_help_panel=_STORED)
+    ] = False
+
+    no_robots: Annotated[bool, Option("--no-robots", help="Do not ask robots.txt.", rich_help_panel=_FETCHING)] = False
+    no_opt_out: Annotated[
+        bool, Option("--no-opt-out", help="Ignore X-Robots-Tag and TDM reservations.", rich_help_panel=_FETCHING)
+    ] = False
+    attempts: Annotated[
+        int | None, Option(min=1, max=10, help="Tries for a URL whose failure may pass.", rich_help_panel=_FETCHING)
+    ] = None
+    url_deadline_seconds: Annotated[
+        float | None, Option(min=0.001, max=600, help="For one URL, redirects included.", rich_help_panel=_FETCHING)
+    ] = None
+
+    def recipe(self) -> Recipe:
+        """Only what was chosen. Raises ValueError for a format that is none."""
+        chosen: dict[str, Any] = {
+            name: value
+            for name in Recipe.model_fields
+            if (value := getattr(self, name, None)) is not None and value is not False and name != "formats"
+        }
+        chosen |= {name: False for name in ("deduplicate", "robots", "opt_out") if getattr(self, f"no_{name}")}
+        if self.formats:
+            chosen["formats"] = tuple(_kind(name) for name in split(self.formats))
+        return Recipe(**chosen)
+
+    def list_options(self) -> ListOptions:
+        chosen = {
+            "format": self.input_format,
+            "url_col": self.url_col,
+            "caption_col": self.caption_col,
+            "save_columns": split(self.save_columns) if self.save_columns else None,
+        }
+        return ListOptions(**{name: value for name, value in chosen.items() if value is not None})
+
+    def upload_name(self, path: Path) -> str:
+        """The name that tells the gateway the format: the file's own, or one that says what was chosen."""
+        if self.input_format is None:
+            return path.name
+        return f"{path.stem[:100] or 'list'}.{self.input_format}{'.gz' if path.suffix.lower() == '.gz' else ''}"
+
+
+def split(values: Sequence[str]) -> list[str]:
+    """`a,b` and repeated options alike."""
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command with a parameter `choices: Choices` one option for each of its fields instead."""
+    own = inspect.signature(command, eval_str=True)
+    hints = get_type_hints(Choices, include_extras=True)
+    choices = [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name])
+        for each in fields(Choices)
+    ]
+    kept = [parameter for name, parameter in own.parameters.items() if name != "choices"]
+
+    @functools.wraps(command)
+    def spread_out(**given: Any) -> None:
+        chosen = Choices(**{each.name: given.pop(each.name) for each in fields(Choices)})
+        command(choices=chosen, **given)
+
+    # typer reads both; without `__wrapped__` it does not look through to the command's own.
+    del spread_out.__wrapped__
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept]
+    spread_out.__signature__ = own.replace(parameters=[*keyword_only, *choices])
+    spread_out.__annotations__ = {each.name: each.annotation for each in [*kept, *choices]} | {"return": None}
+    return spread_out
+
+
+def _kind(name: str) -> ImageKind:
+    try:
+        return ImageKind(name.lower())
+    except ValueError:
+        known = ", ".join(ImageKind)
+        raise ValueError(f"--formats: '{name}' is not known; choose of {known}") from None

@@ -1,0 +1,84 @@
+"""The commands that talk to any gateway: submit, status, watch, cancel, pause, resume, list, rejects."""
+
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pixcrawler.client import Client
+from pixcrawler.commands.exits import Exit
+from pixcrawler.commands.following import conclude, follow
+from pixcrawler.commands.interrupts import Interrupts
+from pixcrawler.commands.lists import checked_list, whole_destination
+from pixcrawler.commands.options import Choices
+from pixcrawler.commands.report import Reporter, progress_line
+from pixcrawler.commands.running import submit
+from pixcrawler.commands.summary import Summary, rendered
+from pixcrawler.models import ImageStatus, Job, JobState
+
+
+def submit_job(
+    client: Client, path: Path, destination: str, choices: Choices, interrupts: Interrupts, *, is_json: bool
+) -> None:
+    """Prints the job's id."""
+    submission = submit(client, checked_list(path), whole_destination(destination), choices, interrupts)
+    if is_json:
+        _line({"is_new": submission.is_new, "job": submission.job.model_dump(mode="json")})
+        return
+    _print(str(submission.job.id))
+    if not submission.is_new:
+        sys.stderr.write(f"The same request was made before; its job is {submission.job.state}.\n")
+
+
+def show_status(client: Client, job_id: str, *, is_json: bool) -> None:
+    job = client.job(job_id)
+    if is_json:
+        _line(job.model_dump(mode="json"))
+        return
+    _print(f"{job.id}  {job.name}  {job.state}")
+    if not job.state.is_final:
+        _print(progress_line(job))
+    if job.error is not None:
+        _print(f"error     {job.error.detail} ({job.error.code})")
+    sys.stdout.write(rendered(Summary(job, job.images_per_second, Exit.OK), width=110))
+
+
+def watch_job(client: Client, job_id: str, reporter: Reporter) -> Exit:
+    """Follows it until it has ended or is paused; leaving does nothing to the job."""
+    with reporter:
+        return conclude(follow(client, client.job(job_id), reporter), reporter)
+
+
+def move_job(client: Client, job_id: str, verb: str, *, is_json: bool) -> None:
+    job: Job = getattr(client, verb)(job_id)
+    if is_json:
+        _line(job.model_dump(mode="json"))
+    else:
+        _print(f"{job.id}  {job.state}")
+
+
+def list_jobs(client: Client, state: JobState | None, limit: int, *, is_json: bool) -> None:
+    for job in islice(client.jobs(state), limit):
+        if is_json:
+            _line(job.model_dump(mode="json"))
+        else:
+            counts = f"{job.accepted:,} accepted, {job.rejected_rows:,} rejected of {job.rows:,}"
+            _print(f"{job.id}  {job.state:<23}  {counts}  {job.destination.url}")
+
+
+def list_rejects(client: Client, job_id: str, reason: str | None, limit: int | None, *, is_json: bool) -> None:
+    """Row, reason and URL, parted by tabs; with JSON all columns of the index."""
+    for row in islice(client.images(job_id, status=ImageStatus.REJECTED, reason=reason), limit):
+        if is_json:
+            _line(row)
+        else:
+            _print(f"{row['row']}\t{row['reason']}\t{row['url'] or ''}")
+
+
+def _line(fields: dict[str, Any]) -> None:
+    _print(json.dumps(fields))
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

@@ -1,0 +1,27 @@
+"""`pixcrawler up`: the whole system on this machine until Ctrl-C."""
+
+from pixcrawler.commands.interrupts import Interrupted
+from pixcrawler.commands.report import Reporter
+from pixcrawler.local import Event, LocalStack
+
+_LOOK_SECONDS = 60.0
+
+
+def serve(port: int | None, reporter: Reporter) -> None:
+    """Returns when it was asked to stop. Raises LocalStackError when the stack cannot be had or ends by itself."""
+
+    def show(event: Event) -> None:
+        reporter.note(event.text if event.is_notice else f"{event.text} …")
+
+    with LocalStack(on_event=show, gateway_port=port) as stack:
+        key = stack.home.secrets / "api-key"
+        reporter.event("ready", {"gateway": stack.url, "api_key_file": str(key)})
+        reporter.note(f"PixCrawler is up at {stack.url}; its API is described at {stack.url}/docs.")
+        reporter.note("In another terminal: pixcrawler submit my-urls.csv --to ./cats, then pixcrawler list")
+        reporter.note(f'From elsewhere on this machine: PIXCRAWLER_GATEWAY={stack.url}, the key is in "{key}"')
+        reporter.note("Ctrl-C stops it; jobs under way go on at the next start.")
+        try:
+            while True:
+                stack.wait(_LOOK_SECONDS)
+        except Interrupted:
+            reporter.note("Stopping …")

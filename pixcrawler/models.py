@@ -1,0 +1,265 @@
+"""What goes to the gateway and what comes back.
+
+Names and values are the gateway's; a test holds both together. What is not set is not sent, so that the
+gateway's defaults hold. Fields that a newer gateway adds are ignored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    PLANNING = "planning"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHING = "finishing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    COMPLETED_WITH_FAILURES = "completed_with_failures"  #: some chunks failed; the rest is a whole dataset
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_FAILURES, JobState.FAILED, JobState.CANCELLED})
+
+
+class ListFormat(StrEnum):
+    """Formats of a list; each may also be gzipped."""
+
+    TXT = "txt"
+    CSV = "csv"
+    TSV = "tsv"
+    JSON = "json"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+class OutputFormat(StrEnum):
+    """How accepted images lie in the destination."""
+
+    FILES = "files"
+    WEBDATASET = "webdataset"
+    PARQUET = "parquet"
+
+
+class Depth(StrEnum):
+    """How thoroughly an image is checked."""
+
+    STRUCTURE = "structure"
+    STANDARD = "standard"
+    FULL = "full"
+
+
+class ImageKind(StrEnum):
+    """Formats that can be accepted, by what the bytes are."""
+
+    JPEG = "jpg"
+    PNG = "png"
+    WEBP = "webp"
+    GIF = "gif"
+
+
+class ImageFormat(StrEnum):
+    """Formats that images can be stored in."""
+
+    ORIGINAL = "original"
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+
+
+class ResizeMode(StrEnum):
+    """How images are brought to `image_size`, as img2dataset names it."""
+
+    NO = "no"
+    BORDER = "border"
+    KEEP_RATIO = "keep_ratio"
+    KEEP_RATIO_LARGEST = "keep_ratio_largest"
+    CENTER_CROP = "center_crop"
+
+
+class ImageStatus(StrEnum):
+    """Which rows to show."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    def body(self) -> dict[str, Any]:
+        """As JSON, without what was not set."""
+        return self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+
+
+class Recipe(_Request):
+    """What is wanted of each image. None: as the gateway has it; the reference has each default."""
+
+    depth: Depth | None = None
+    formats: tuple[ImageKind, ...] | None = None
+    min_bytes: int | None = None
+    max_bytes: int | None = None
+    min_image_size: int | None = None
+    max_image_area: int | None = None
+    max_aspect_ratio: float | None = None
+    max_pixels: int | None = None
+    resize_mode: ResizeMode | None = None
+    image_size: int | None = None
+    resize_only_if_bigger: bool | None = None
+    image_format: ImageFormat | None = None
+    encode_quality: int | None = None
+    keep_metadata: bool | None = None
+    deduplicate: bool | None = None
+    output_format: OutputFormat | None = None
+    robots: bool | None = None
+    opt_out: bool | None = None
+    attempts: int | None = None
+    url_deadline_seconds: float | None = None
+
+
+class Source(_Request):
+    """Where the list is: exactly one of an upload's id, the rows themselves, and `az://…` or `s3://…`."""
+
+    manifest_id: UUID | None = None
+    rows: list[dict[str, Any]] | None = None
+    reference: str | None = None
+
+
+class ListOptions(_Request):
+    """How the list is read."""
+
+    format: ListFormat | None = None
+    url_col: str | None = None
+    caption_col: str | None = None
+    save_columns: list[str] | None = None
+
+
+class Destination(_Request):
+    """A folder's whole path on the gateway's machine, az://container/prefix or s3://bucket/prefix."""
+
+    url: str
+    endpoint: str | None = None
+
+
+class JobRequest(_Request):
+    """A request for a dataset."""
+
+    name: str = ""
+    source: Source
+    list: ListOptions = Field(default_factory=ListOptions)
+    destination: Destination
+    recipe: Recipe = Field(default_factory=Recipe)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class StageProgress(_Answer):
+    """How far a stage is, in rows."""
+
+    done: int
+    total: int
+
+
+class JobError(_Answer):
+    """Why a job failed or was halted."""
+
+    code: str
+    detail: str
+
+
+class Place(_Answer):
+    """Where a dataset lies, in canonical spelling."""
+
+    url: str
+    endpoint: str | None
+
+
+class Job(_Answer):
+    """A job, its counts and its progress."""
+
+    id: UUID
+    name: str
+    state: JobState
+    destination: Place
+    #: With every default filled in.
+    recipe: Mapping[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    #: Rows of the list found so far; all of them once `planned`.
+    rows: int
+    planned: bool
+    accepted: int
+    #: Rows by reason.
+    rejected: Mapping[str, int]
+    stored_bytes: int
+    #: By stage, in order: download, validate, upload.
+    progress: Mapping[str, StageProgress]
+    #: Rows finished per second since the start.
+    images_per_second: float | None
+    #: Why it stands still; empty while it moves.
+    waiting_for: str
+    error: JobError | None
+
+    @property
+    def rejected_rows(self) -> int:
+        return sum(self.rejected.values())
+
+    @property
+    def ended_rows(self) -> int:
+        return self.accepted + self.rejected_rows
+
+
+class Manifest(_Answer):
+    """An uploaded list."""
+
+    id: UUID
+    filename: str
+    size_bytes: int
+    sha256: str
+
+
+class Me(_Answer):
+    """Whose key it is."""
+
+    tenant: str
+    tier: Literal["new", "enterprise", "free"] | str
+    scopes: list[str]
+
+
+class JobPage(_Answer):
+    """Jobs, newest first."""
+
+    data: list[Job]
+    next_cursor: str | None
+
+
+class ImagePage(_Answer):
+    """Rows of the dataset's index, in input order, as its columns are documented."""
+
+    data: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The job of a request; an equal request made before gives the same job again."""
+
+    job: Job
+    is_new: bool
