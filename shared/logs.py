@@ -49,7 +49,8 @@ def set_up_logs(settings: Settings, *, service: str) -> None:
     )
     last: list[structlog.typing.Processor]
     if settings.log_format == "console":
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback  # the default shows local variables, and with them secrets
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     else:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     formatter = structlog.stdlib.ProcessorFormatter(
