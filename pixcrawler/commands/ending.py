@@ -44,7 +44,8 @@ def guarded(command: Callable[[], object], is_json: bool) -> int:
 
 
 def _say(sentence: str, exit_code: int, is_json: bool, *, code: str = "") -> int:
-    sys.stderr.write(f"pixcrawler: {sentence}\n")
+    if sentence:  # a bare `pixcrawler` has shown its help
+        sys.stderr.write(f"pixcrawler: {sentence}\n")
     if is_json:
         told = {"event": "error", "code": code, "message": sentence, "exit_code": int(exit_code)}
         sys.stdout.write(json.dumps(told) + "\n")

@@ -93,4 +93,4 @@ def _failed(job: Job) -> Failure:
 
 
 def _fetched(job: Job) -> int:
-    return max((stage.done for stage in job.progress.values()), default=0)
+    return sum(stage.done for stage in job.progress.values())

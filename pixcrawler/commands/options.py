@@ -154,11 +154,10 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         chosen = Choices(**{each.name: given.pop(each.name) for each in fields(Choices)})
         command(choices=chosen, **given)
 
-    # typer reads both; without `__wrapped__` it does not look through to the command's own.
-    del spread_out.__wrapped__
-    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept]
-    spread_out.__signature__ = own.replace(parameters=[*keyword_only, *choices])
-    spread_out.__annotations__ = {each.name: each.annotation for each in [*kept, *choices]} | {"return": None}
+    shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept] + choices
+    # typer reads both.
+    spread_out.__dict__["__signature__"] = own.replace(parameters=shown)
+    spread_out.__annotations__ = {each.name: each.annotation for each in shown} | {"return": None}
     return spread_out
 
 

@@ -99,7 +99,7 @@ def _job(
     if submission.is_new:
         reporter.note(f"Job {job.id} builds {job.destination.url}.")
     elif job.state.is_final:
-        reporter.note(f"This run has finished before ({job.state}); nothing is left to do.")
+        reporter.note(f"This run has ended before ({job.state}); nothing is left to do.")
     elif job.state is JobState.PAUSED:
         job = client.resume(job.id)
         reporter.note(f"Job {job.id} goes on where it stopped: {job.ended_rows:,} rows are done.")

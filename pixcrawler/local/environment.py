@@ -19,7 +19,7 @@ _PASSED = (
     "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
 #: The client's own variables; the services do not know them.
-_CLIENTS = (HOME_VARIABLE, f"{_PREFIX}URL", f"{_PREFIX}API_KEY", f"{_PREFIX}BROKER_URL")
+_CLIENTS = (HOME_VARIABLE, f"{_PREFIX}GATEWAY", f"{_PREFIX}API_KEY", f"{_PREFIX}BROKER_URL")
 #: A chunk waits for the lower ones of its job as long as it takes (a day), so reruns are byte-identical.
 _HOLD_SECONDS = 86_400
 #: A worker gives its chunks back after this; they go on when the stack is up again.
