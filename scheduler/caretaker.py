@@ -9,11 +9,10 @@ from celery import Celery
 from scheduler.leadership import Leadership
 from scheduler.settings import SchedulerSettings
 from shared import metrics
-from shared.closing import close_chunk
+from shared.closing import close_all
 from shared.db import bells, cells, chunks, leader, sweeps
 from shared.db.leader import Term
 from shared.db.session import transaction
-from shared.errors import PixCrawlerError
 from shared.messages import Why
 from shared.pipeline import PIPELINE
 from shared.resources import Resources
@@ -21,7 +20,7 @@ from shared.ringing import ring_all
 
 #: A cell nobody reports from for this long is dead.
 _CELL_DEAD_AFTER = timedelta(minutes=5)
-#: Closed in one look, so that a large cancelled job does not keep admission waiting.
+#: Closed in one look.
 _MOST_CLOSED = 50
 
 log = structlog.get_logger(__name__)
@@ -56,16 +55,16 @@ class Caretaker:
                 log.warning("leases_expired", stage=stage.name, back=expired.given_back, given_up=expired.given_up)
 
     async def end_cancelled(self, term: Term) -> None:
-        """Ends chunks of cancelled jobs and closes those that no cell's janitor will."""
+        """Ends chunks of cancelled jobs that no worker has in hand."""
         async with leader.leading(self._resources.engine, term) as connection:
             await sweeps.cancel_chunks(connection)
+
+    async def close_left(self) -> bool:
+        """Closes ended chunks that no cell's janitor will. False: there was none."""
         async with transaction(self._resources.engine) as connection:
             left = await chunks.ended_nowhere(connection, dead_after=_CELL_DEAD_AFTER, limit=_MOST_CLOSED)
-        for ended in left:
-            try:
-                await close_chunk(self._resources, ended, actor="scheduler")
-            except PixCrawlerError as error:
-                log.warning("chunk_not_closed", chunk=ended.claim.chunk_id, error=str(error))
+        await close_all(self._resources, left, actor="scheduler")
+        return bool(left)
 
     async def audit(self, term: Term) -> None:
         """Looks for what should never be, and for cells and workers that are gone."""

@@ -1,5 +1,10 @@
 """Ends jobs: dataset.json and the card with the final sums, `_SUCCESS` last, then the job's last state."""
 
+import asyncio
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
 import structlog
 
 from shared.db import leader, lifecycle
@@ -14,23 +19,84 @@ from shared.publishing import publish_papers
 from shared.resources import Resources
 from shared.version import VERSION
 
+#: Jobs finished at once.
+_AT_ONCE = 8
+#: For one job's papers; a dataset of 10,000,000 rows lists its objects in seconds.
+_LONGEST_SECONDS = 120.0
+_LONGEST_PAUSE_SECONDS = 300.0
+
 log = structlog.get_logger(__name__)
 
 
-async def finish_jobs(resources: Resources, term: Term) -> None:
-    """Finishes every job whose chunks have all ended. One whose store is away is tried again at the next look."""
-    async with leader.leading(resources.engine, term) as connection:
-        await lifecycle.begin_finishing(connection)
-    async with transaction(resources.engine) as connection:
-        ended = await lifecycle.to_finish(connection)
-    for job in ended:
+@dataclass
+class _Trouble:
+    """What keeps a job from being finished, and when it is tried again."""
+
+    tries: int = 0
+    again_at: float = 0.0
+
+
+class Finisher:
+    """Finishes jobs, some at once and beside the loop: a destination that hangs keeps nobody else waiting."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._busy: dict[UUID, asyncio.Task[None]] = {}
+        self._troubled: dict[UUID, _Trouble] = {}
+
+    async def look(self, term: Term) -> None:
+        """Begins to finish every job whose chunks have all ended."""
+        async with leader.leading(self._resources.engine, term) as connection:
+            await lifecycle.begin_finishing(connection)
+        async with transaction(self._resources.engine) as connection:
+            ended = await lifecycle.to_finish(connection)
+        self._troubled = {job.job_id: self._troubled[job.job_id] for job in ended if job.job_id in self._troubled}
+        for job in ended:
+            if len(self._busy) < _AT_ONCE and job.job_id not in self._busy and self._is_due(job):
+                self._busy[job.job_id] = asyncio.create_task(self._try(term, job))
+
+    async def close(self) -> None:
+        """Stops; what was begun is begun again by whoever leads next."""
+        tasks = list(self._busy.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _is_due(self, job: Finished) -> bool:
+        trouble = self._troubled.get(job.job_id)
+        return trouble is None or time.monotonic() >= trouble.again_at
+
+    async def _try(self, term: Term, job: Finished) -> None:
         try:
-            await _finish(resources, term, job)
-        except StoreRefused as error:
-            log.error("papers_refused", job=str(job.job_id), error=str(error))
-            await _conclude(resources, term, job, JobState.FAILED)
-        except PixCrawlerError as error:
-            log.warning("job_not_finished", job=str(job.job_id), error=str(error))
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                await _finish_or_fail(self._resources, term, job)
+        except Exception as error:  # one job's trouble, a bug too, must not stop the others
+            self._put_off(job, error)
+        else:
+            self._troubled.pop(job.job_id, None)
+        finally:
+            del self._busy[job.job_id]
+
+    def _put_off(self, job: Finished, error: Exception) -> None:
+        trouble = self._troubled.setdefault(job.job_id, _Trouble())
+        trouble.tries += 1
+        trouble.again_at = time.monotonic() + min(2.0**trouble.tries, _LONGEST_PAUSE_SECONDS)
+        log.warning(
+            "job_not_finished",
+            job=str(job.job_id),
+            tries=trouble.tries,
+            error=str(error) or type(error).__name__,
+            exc_info=None if isinstance(error, PixCrawlerError | OSError | TimeoutError) else error,
+        )
+
+
+async def _finish_or_fail(resources: Resources, term: Term, job: Finished) -> None:
+    try:
+        await _finish(resources, term, job)
+    except StoreRefused as error:
+        log.error("papers_refused", job=str(job.job_id), error=str(error))
+        withdrawn = job.state is JobState.CANCELLING
+        await _conclude(resources, term, job, JobState.CANCELLED if withdrawn else JobState.FAILED)
 
 
 async def _finish(resources: Resources, term: Term, job: Finished) -> None:

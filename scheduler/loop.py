@@ -1,7 +1,7 @@
 """The scheduler's one loop: look, decide, act, wait to be woken or for a second.
 
-Only the leader acts. Planning runs beside the loop, a part at a time, so that a long list is never in the
-way of admission.
+Only the leader acts. What takes long or waits for a client's destination runs beside the loop, so that it is never
+in the way of admission: planning, a part at a time; closing chunks; finishing jobs.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import structlog
 
 from scheduler.admitter import WAITING_FOR, Admitter, show_admission
 from scheduler.caretaker import Caretaker
-from scheduler.finisher import finish_jobs
+from scheduler.finisher import Finisher
 from scheduler.leadership import Leadership
 from scheduler.planner import Planner
 from scheduler.truth import export_truth
@@ -26,8 +26,8 @@ from shared.wakeup import Wakeup
 
 #: A loop that did not turn for this long was stopped; leases are judged anew.
 _STALLED = timedelta(seconds=5)
-#: Planning rests this long when there is nothing to plan.
-_PLAN_EVERY = 0.5
+#: Planning and closing rest this long when there is nothing to do.
+_REST = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -64,11 +64,12 @@ class Loop:
         self._tick = tick
         self._turned_at = time.monotonic()
         self._stopping = asyncio.Event()
+        self._finisher = Finisher(resources)
         self._chores = (
             _Chore(timedelta(0), self._admit),
             _Chore(timedelta(0), caretaker.ring),
             _Chore(timedelta(0), caretaker.end_cancelled),
-            _Chore(timedelta(0), self._finish),
+            _Chore(timedelta(0), self._finisher.look),
             _Chore(timedelta(seconds=1), self._note_waiting),
             _Chore(timedelta(seconds=2), self._audit_waiting),
             _Chore(timedelta(seconds=5), self._export),
@@ -86,15 +87,19 @@ class Loop:
         return None if silent < 30 else f"the loop has not turned for {silent:.0f} s"
 
     async def run(self) -> None:
-        planning = asyncio.create_task(self._plan_for_ever())
+        beside = [asyncio.create_task(self._beside(work)) for work in (self._plan, self._close)]
         try:
             while not self._stopping.is_set():
+                for ended in (task for task in beside if task.done()):
+                    ended.result()  # a bug: better no scheduler than half a one
                 self._notice_stall()
                 await self._turn()
                 await self._wakeup.wait(self._tick.total_seconds())
         finally:
-            planning.cancel()
-            await asyncio.wait({planning})
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
+            await self._finisher.close()
             await self._leadership.resign()
 
     async def _turn(self) -> None:
@@ -110,21 +115,26 @@ class Loop:
                 log.warning("scheduler_hindered", chore=chore.do.__name__, error=str(error))
                 self._leadership.doubt()
 
-    async def _plan_for_ever(self) -> None:
+    async def _beside(self, work: Callable[[Term], Awaitable[bool]]) -> None:
+        """Does the work while we lead, and rests while there is none."""
         while True:
-            if not await self._plan():
-                await asyncio.sleep(_PLAN_EVERY)
+            try:
+                term = await self._leadership.term()
+                found = term is not None and await work(term)
+            except (PixCrawlerError, OSError) as error:
+                log.warning("scheduler_hindered", chore=work.__name__, error=str(error))
+                found = False
+            if not found:
+                await asyncio.sleep(_REST)
 
-    async def _plan(self) -> bool:
-        term = await self._leadership.term()
-        try:
-            planned = term is not None and await self._planner.plan_part(term)
-        except PixCrawlerError as error:
-            log.warning("planning_hindered", error=str(error))
-            return False
+    async def _plan(self, term: Term) -> bool:
+        planned = await self._planner.plan_part(term)
         if planned:
             self._wakeup.event.set()
         return planned
+
+    async def _close(self, _term: Term) -> bool:
+        return await self._caretaker.close_left()
 
     def _notice_stall(self) -> None:
         now = time.monotonic()
@@ -136,9 +146,6 @@ class Loop:
     async def _admit(self, term: Term) -> None:
         await self._admitter.admit(term)
         show_admission(self._admitter.why)
-
-    async def _finish(self, term: Term) -> None:
-        await finish_jobs(self._resources, term)
 
     async def _note_waiting(self, term: Term) -> None:
         why = self._admitter.why

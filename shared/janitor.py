@@ -12,10 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from shared.closing import close_chunk
+from shared.closing import close_all
 from shared.db import chunks
 from shared.db.session import transaction
-from shared.errors import PixCrawlerError
 from shared.pipeline import LEASE
 from shared.resources import Resources
 
@@ -45,12 +44,7 @@ async def close_what_was_left(resources: Resources) -> None:
     """Closes the cell's chunks that stand in `cleaning` and that nobody closes."""
     async with transaction(resources.engine) as connection:
         left = await chunks.ended(connection, cell=resources.settings.cell, for_at_least=_LEFT_AFTER)
-    for ended in left:
-        try:
-            if await close_chunk(resources, ended, actor="janitor"):
-                log.info("chunk_closed", chunk=ended.claim.chunk_id, outcome=ended.outcome)
-        except PixCrawlerError as error:
-            log.warning("chunk_not_closed", chunk=ended.claim.chunk_id, error=str(error))
+    await close_all(resources, left, actor="janitor")
 
 
 async def remove_ownerless_drafts(resources: Resources) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -48,22 +49,36 @@ class Steward:
         self._thread.close()
 
     async def _live(self) -> None:
-        async with open_resources(self._settings, connections=1) as resources:
-            try:
-                await self._report_for_ever(resources)
-            finally:
-                with suppress(PixCrawlerError):
-                    async with transaction(resources.engine) as connection:
-                        await cells.withdraw(connection, self._settings.cell, self._worker)
-
-    async def _report_for_ever(self, resources: Resources) -> None:
         while True:
             try:
-                await self._report(resources)
-                if self._keeps_house:
-                    await self._keep_house(resources)
+                await self._serve()
             except (PixCrawlerError, OSError) as error:
                 log.warning("steward_hindered", error=str(error))
+            except Exception:  # it is missed by nobody until admission stands still, so it says so and goes on
+                log.exception("steward_failed")
+            await asyncio.sleep(_REPORT_EVERY)
+
+    async def _serve(self) -> None:
+        async with open_resources(self._settings, connections=2) as resources, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._report_for_ever(resources))
+            if self._keeps_house:  # beside the reports: a destination that hangs must not silence the cell
+                tasks.create_task(self._keep_house_for_ever(resources))
+
+    async def _report_for_ever(self, resources: Resources) -> None:
+        try:
+            while True:
+                with _hindrances_logged():
+                    await self._report(resources)
+                await asyncio.sleep(_REPORT_EVERY)
+        finally:
+            with suppress(PixCrawlerError):
+                async with transaction(resources.engine) as connection:
+                    await cells.withdraw(connection, self._settings.cell, self._worker)
+
+    async def _keep_house_for_ever(self, resources: Resources) -> None:
+        while True:
+            with _hindrances_logged():
+                await self._keep_house(resources)
             await asyncio.sleep(_REPORT_EVERY)
 
     async def _report(self, resources: Resources) -> None:
@@ -80,3 +95,11 @@ class Steward:
             if time.monotonic() >= self._sweep_at:
                 self._sweep_at = time.monotonic() + _SWEEP_EVERY
                 await remove_ownerless_drafts(resources)
+
+
+@contextmanager
+def _hindrances_logged() -> Iterator[None]:
+    try:
+        yield
+    except (PixCrawlerError, OSError) as error:
+        log.warning("steward_hindered", error=str(error))

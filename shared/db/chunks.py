@@ -293,6 +293,7 @@ class Ended:
 
     claim: Claim
     outcome: Outcome
+    tries: int  #: times it was tried to close it, in vain
 
 
 _CLAIMED = """SELECT chunks.*, jobs.recipe, jobs.revision, jobs.dataset_id, datasets.destination, datasets.endpoint
@@ -313,10 +314,10 @@ async def ended(
             {_CLAIMED} WHERE chunks.state = 'cleaning' AND (CAST(:id AS bigint) IS NULL OR chunks.id = :id)
               AND (CAST(:cell AS text) IS NULL OR chunks.cell = :cell)
               AND chunks.ready_at <= clock_timestamp() - CAST(:age AS interval)
-            ORDER BY chunks.id LIMIT :limit"""),
+            ORDER BY chunks.ready_at, chunks.id LIMIT :limit"""),
         {"id": chunk_id, "cell": cell, "age": for_at_least, "limit": limit},
     )
-    return [Ended(claim=_claim_of(row), outcome=Outcome(row.outcome)) for row in rows]
+    return [_ended_of(row) for row in rows]
 
 
 async def ended_nowhere(connection: AsyncConnection, *, dead_after: timedelta, limit: int) -> list[Ended]:
@@ -327,10 +328,26 @@ async def ended_nowhere(connection: AsyncConnection, *, dead_after: timedelta, l
                 OR (chunks.ready_at < clock_timestamp() - CAST(:dead AS interval)
                     AND NOT EXISTS (SELECT FROM cells WHERE cells.name = chunks.cell
                                     AND cells.seen_at > clock_timestamp() - CAST(:dead AS interval))))
-            ORDER BY chunks.id LIMIT :limit"""),
+              AND chunks.ready_at <= clock_timestamp()
+            ORDER BY chunks.ready_at, chunks.id LIMIT :limit"""),
         {"dead": dead_after, "limit": limit},
     )
-    return [Ended(claim=_claim_of(row), outcome=Outcome(row.outcome)) for row in rows]
+    return [_ended_of(row) for row in rows]
+
+
+def _ended_of(row: Any) -> Ended:
+    return Ended(claim=_claim_of(row), outcome=Outcome(row.outcome), tries=row.rings)
+
+
+async def put_off_closing(connection: AsyncConnection, ended: Ended) -> None:
+    """Lets others be closed before this one is tried again: after 5 s, then twice as long, at most 5 minutes."""
+    await connection.execute(
+        text("""
+            UPDATE chunks SET rings = least(rings + 1, 1000), ready_at = clock_timestamp()
+                + least(interval '5 s' * power(2, least(rings, 10)), interval '5 minutes')
+            WHERE id = :id AND fence = :fence AND state = 'cleaning'"""),
+        {"id": ended.claim.chunk_id, "fence": ended.claim.fence},
+    )
 
 
 async def close(connection: AsyncConnection, ended: Ended, *, actor: str) -> bool:
@@ -391,6 +408,14 @@ async def add_to_job(
         text("UPDATE jobs SET counts = CAST(:counts AS jsonb), stored_bytes = stored_bytes + :bytes WHERE id = :job"),
         {"job": job_id, "counts": json.dumps(total), "bytes": stored_bytes},
     )
+
+
+async def is_published(connection: AsyncConnection, claim: Claim) -> bool:
+    """Whether what this claim left in the work area is what the chunk goes on with."""
+    published = await connection.execute(
+        text("SELECT work_fence = :fence FROM chunks WHERE id = :id"), {"id": claim.chunk_id, "fence": claim.fence}
+    )
+    return bool(published.scalar())
 
 
 async def active(connection: AsyncConnection, chunk_ids: Sequence[int]) -> set[int]:
