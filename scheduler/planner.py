@@ -20,7 +20,7 @@ from shared.db import leader, lifecycle
 from shared.db.leader import Term
 from shared.db.lifecycle import NewChunk, Plan
 from shared.db.session import Connection, transaction
-from shared.errors import BadSource, PermanentError
+from shared.errors import BadSource, PermanentError, PixCrawlerError
 from shared.manifest import ListFormat, ListReader, open_list
 from shared.resources import Resources
 from shared.waiting import WaitingSet
@@ -71,7 +71,12 @@ class Planner:
             part = await asyncio.to_thread(self._slice, plan, opened)
             await self._store(term, plan, part)
         except PermanentError as error:
-            await self._give_up(term, plan, error)
+            await self._give_up(term, plan, error.code, str(error))
+        except (PixCrawlerError, OSError):
+            raise  # may pass, or we do not lead any more
+        except Exception:  # a bug that this list brings out must not keep the other lists from being planned
+            log.exception("planning_failed", job=str(plan.job_id))
+            await self._give_up(term, plan, PixCrawlerError.code, "The list could not be planned; this is our mistake.")
         finally:
             self._path(plan, "part").unlink(missing_ok=True)
         return True
@@ -159,11 +164,11 @@ class Planner:
             rows_planned=plan.tenant_rows,
         )
 
-    async def _give_up(self, term: Term, plan: Plan, error: PermanentError) -> None:
+    async def _give_up(self, term: Term, plan: Plan, error_code: str, error: str) -> None:
         self._forget(plan.job_id)
-        log.warning("planning_stopped", job=str(plan.job_id), error=str(error))
+        log.warning("planning_stopped", job=str(plan.job_id), error=error)
         async with leader.leading(self._resources.engine, term) as connection:
-            await lifecycle.stop_planning(connection, plan.job_id, error_code=error.code, error=str(error))
+            await lifecycle.stop_planning(connection, plan.job_id, error_code=error_code, error=error)
 
     def _forget(self, job: UUID) -> None:
         opened = self._open.pop(job, None)
