@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared.errors import StoreRefused
 from shared.pipeline import FINAL_JOB_STATES, FINAL_STATES, SLOT_STATES, ChunkState, JobState
 
 CHANNEL = "pixcrawler_jobs"
@@ -213,7 +214,12 @@ async def resume(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> 
     """paused ▶ where planning stands. False when it was not moved."""
     where_it_stood = """
         CASE WHEN planned_at IS NOT NULL THEN 'running' WHEN cursor IS NULL THEN 'queued' ELSE 'planning' END"""
-    return await _move(connection, tenant_id, job_id, where_it_stood, "state = ANY(:states)", [JobState.PAUSED])
+    # The trouble that paused it is taken to be over; a list that could not be read to its end still cannot.
+    forgets = f""", error_code = nullif(error_code, '{StoreRefused.code}'),
+        error = CASE WHEN error_code = '{StoreRefused.code}' THEN NULL ELSE error END"""
+    return await _move(
+        connection, tenant_id, job_id, where_it_stood, "state = ANY(:states)", [JobState.PAUSED], changes=forgets
+    )
 
 
 async def in_flight(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[InFlight]:
@@ -263,11 +269,18 @@ async def tell(connection: AsyncConnection, job_id: UUID) -> None:
 
 
 async def _move(
-    connection: AsyncConnection, tenant_id: UUID, job_id: UUID, to: str, where: str, states: Sequence[str]
+    connection: AsyncConnection,
+    tenant_id: UUID,
+    job_id: UUID,
+    to: str,
+    where: str,
+    states: Sequence[str],
+    *,
+    changes: str = "",
 ) -> bool:
     moved = await connection.execute(
         text(f"""
-            UPDATE jobs SET state = {to}, version = version + 1
+            UPDATE jobs SET state = {to}, version = version + 1 {changes}
             WHERE id = :id AND tenant_id = :tenant AND {where}"""),
         {"id": job_id, "tenant": tenant_id, "states": [str(state) for state in states]},
     )
