@@ -29,14 +29,14 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, T], *, grace_seconds: float) -> T:
         """Runs a coroutine and waits. An exception in this thread cancels it and gives it that long to clean up."""
         ended = threading.Event()
-        task = self.submit(_start(work, ended)).result()
+        starting = self.submit(_start(work, ended))
         try:
             ended.wait()
         except BaseException:
-            self.loop.call_soon_threadsafe(task.cancel)
+            starting.add_done_callback(lambda started: self.loop.call_soon_threadsafe(started.result().cancel))
             ended.wait(grace_seconds)
             raise
-        return task.result()
+        return starting.result().result()
 
     def close(self) -> None:
         """Stops the loop. What still runs is cancelled."""
