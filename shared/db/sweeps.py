@@ -27,7 +27,9 @@ class Expired:
 
 async def expire_leases(connection: AsyncConnection, stage: Stage, *, limit: int = 100) -> Expired:
     """Takes chunks of a stage whose lease ran out from their owners: back to be done again, or given up."""
-    due = "chunks.id IN (SELECT id FROM chunks WHERE state = :running AND lease_until < clock_timestamp() LIMIT :limit)"
+    # The lease is asked for twice: a heartbeat may extend it while this waits for the row.
+    due = """chunks.lease_until < clock_timestamp() AND chunks.id IN (
+        SELECT id FROM chunks WHERE state = :running AND lease_until < clock_timestamp() LIMIT :limit)"""
     values = {"running": stage.running, "limit": limit, "most": stage.retry.crashes, "failed": Outcome.FAILED}
     given_up = await move(
         connection,

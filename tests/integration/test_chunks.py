@@ -223,7 +223,8 @@ class ChunkMachine(RuleBasedStateMachine):
     def expire(self, stage: Stage, silent: set[int]) -> None:
         self.do(
             self.board.run(
-                "UPDATE chunks SET lease_until = clock_timestamp() - interval '1 s' WHERE id = ANY(:ids) AND state = :on",
+                "UPDATE chunks SET lease_until = clock_timestamp() - interval '1 s'"
+                " WHERE id = ANY(:ids) AND state = :on",
                 ids=[self.ids[place] for place in silent],
                 on=stage.running,
             )
