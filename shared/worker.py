@@ -153,10 +153,16 @@ class _Parent:
         shutil.rmtree(os.environ[FILES_VARIABLE], ignore_errors=True)
 
 
+async def _check_surroundings(settings: WorkerSettings) -> None:
+    await wait_for_database(settings)
+    async with open_resources(settings, connections=1):
+        pass  # a spool that cannot be opened is told now, not by every chunk
+
+
 def run_worker(app: Celery, stage: Stage, settings: WorkerSettings) -> int:
     """Runs the worker until it is told to stop; the exit code."""
     try:
-        asyncio.run(wait_for_database(settings))
+        asyncio.run(_check_surroundings(settings))
     except PixCrawlerError as error:
         return exit_with(error)
     app.worker_main(
