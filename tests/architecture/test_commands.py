@@ -13,7 +13,7 @@ _TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", _MAKEFILE, re.MULTILINE))
 
 def _named_targets(text: str) -> set[str]:
     """The targets of `make …` in code, not in prose."""
-    code = re.findall(r"```(?:sh|bash|shell|console)?\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+    code = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE) + re.findall(r"`([^`\n]+)`", text)
     return {target for block in code for target in re.findall(r"(?:^|[\s$&;])make ([a-z][a-z0-9-]*)", " " + block)}
 
 
