@@ -1,0 +1,236 @@
+"""`pixcrawler run` as a user has it: a command in an empty home, a list, a dataset."""
+
+import hashlib
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from pixcrawler.sample import Corpus
+from tests.e2e.command import Command, Ended, Running, free_port
+
+pytestmark = pytest.mark.timeout(150)
+
+ROWS = 1200
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("a new user")
+
+
+@pytest.fixture(scope="module")
+def pixcrawler(folder: Path) -> Iterator[Command]:
+    command = Command(folder / "home", folder)
+    yield command
+    assert command.leftovers() == []
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def built(pixcrawler: Command, port: int) -> Ended:
+    """A sample built without a disturbance, in ./built."""
+    return pixcrawler("run", "--sample", str(ROWS), "--sample-port", str(port), "--to", "./built")
+
+
+@pytest.fixture
+def stack(pixcrawler: Command) -> Iterator[Running]:
+    """The system, up for as long as a test; runs join it."""
+    with pixcrawler.started("up", "--json") as up:
+        up.until(lambda event: event["event"] == "ready")
+        yield up
+        up.interrupt()
+        assert up.end().code == 0
+
+
+def test_a_sample_gives_the_truth_row_by_row(built: Ended, folder: Path, port: int) -> None:
+    index = _index(folder / "built").to_pylist()
+
+    assert built.code == 0, built.err
+    corpus = Corpus(ROWS)
+    assert [row["id"] for row in index] == [str(number) for number in range(ROWS)]
+    assert [row["url"] for row in index] == [row.url(f"http://127.0.0.1:{port}") for row in corpus.rows]
+    assert [row["caption"] for row in index] == [row.caption for row in corpus.rows]
+    assert [(row["reason"], row["duplicate_of"]) for row in index] == [
+        (row.kind.reason, row.duplicate_of) for row in corpus.rows
+    ]
+    assert [row["format"] for row in index if row["reason"] is None] == [
+        row.picture.kind for row in corpus.rows if row.is_accepted
+    ]
+
+
+def test_the_table_at_the_end_adds_up_and_says_where_the_dataset_lies(built: Ended, folder: Path) -> None:
+    counts = Corpus(ROWS).expected_counts()
+    shown = _counts(built.out)
+
+    assert shown.pop("rows") == ROWS
+    assert shown.pop("rejected") == ROWS - counts["accepted"]
+    assert shown == counts
+    assert f"dataset   {folder / 'built'}" in built.out
+    assert "images/s" in built.out
+    assert (folder / "built" / "_SUCCESS").exists()
+
+
+def test_progress_names_each_stage_and_leaves_stdout_to_the_table(built: Ended) -> None:
+    assert f"download {ROWS:,}/{ROWS:,}, validate {ROWS:,}/{ROWS:,}, upload {ROWS:,}/{ROWS:,}" in built.err
+    assert "download" not in built.out
+
+
+def test_nothing_it_started_is_left(built: Ended, pixcrawler: Command) -> None:
+    assert built.code == 0
+
+    assert pixcrawler.leftovers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_was_interrupted_goes_on_to_the_same_bytes(
+    pixcrawler: Command, built: Ended, folder: Path, port: int, number: signal.Signals
+) -> None:
+    place = f"./interrupted-{number.name}"
+    asked = ("run", "--sample", str(ROWS), "--sample-port", str(port), "--to", place, "--json")
+
+    with pixcrawler.started(*asked) as running:
+        running.until(lambda event: event["event"] == "job" and _downloaded(event) > 100)
+        running.interrupt(number)
+        interrupted = running.end()
+    second = pixcrawler(*asked)
+
+    assert interrupted.code == 130, interrupted.err
+    assert "run the same command again to go on" in interrupted.err
+    assert _downloaded(interrupted.events[-2]) < ROWS or interrupted.events[-2]["job"]["state"] == "paused"
+    assert second.code == 0, second.err
+    assert "goes on where it stopped" in second.err
+    assert _digests(folder / place) == _digests(folder / "built")
+    assert pixcrawler.leftovers() == []
+
+
+def test_a_finished_run_says_so(pixcrawler: Command, built: Ended, port: int, folder: Path) -> None:
+    before = _digests(folder / "built")
+
+    again = pixcrawler("run", "--sample", str(ROWS), "--sample-port", str(port), "--to", "./built")
+
+    assert again.code == 0
+    assert "has ended before (completed)" in again.err
+    assert _counts(again.out) == _counts(built.out)
+    assert _digests(folder / "built") == before
+
+
+@pytest.fixture(scope="module")
+def bad_inputs(folder: Path) -> Path:
+    lists = folder / "lists"
+    lists.mkdir()
+    (lists / "urls.txt").write_text("https://example.com/a.jpg\n")
+    (lists / "urls.xyz").write_text("https://example.com/a.jpg\n")
+    (lists / "urls.csv").write_text("link\nhttps://example.com/a.jpg\n")
+    (lists / "empty.txt").touch()
+    (lists / "blank.txt").write_text("\n\n")
+    (lists / "broken.parquet").write_bytes(b"PAR1 and no more")
+    (folder / "a-file").touch()
+    gone = folder / "state-gone"
+    gone.mkdir()
+    shutil.copy(folder / "built" / "dataset.json", gone)
+    return lists
+
+
+BAD_INPUTS = (
+    # arguments, exit code, part of the sentence
+    (("run", "lists/none.txt", "--to", "out"), 2, "there is no file"),
+    (("run", "lists", "--to", "out"), 2, "is a folder"),
+    (("run", "lists/empty.txt", "--to", "out"), 2, "is empty"),
+    (("run", "lists/urls.txt"), 2, "--to"),
+    (("run", "--to", "out"), 2, "LIST or --sample"),
+    (("run", "lists/urls.txt", "--sample", "9", "--to", "out"), 2, "LIST or --sample"),
+    (("run", "lists/urls.txt", "--to", "out", "--depth", "deep"), 2, "depth"),
+    (("run", "lists/urls.txt", "--to", "out", "--formats", "jpg,bmp"), 2, "bmp"),
+    (("run", "lists/blank.txt", "--to", "out"), 2, "no rows"),
+    (("run", "lists/urls.xyz", "--to", "out"), 2, "format"),
+    (("run", "lists/broken.parquet", "--to", "out"), 2, "parquet"),
+    (("run", "lists/urls.csv", "--to", "out"), 2, "url"),
+    (("run", "lists/urls.txt", "--to", "ftp://host/out"), 2, "not supported"),
+    (("run", "lists/urls.txt", "--to", "a-file/out"), 2, "a-file"),
+    (("run", "lists/urls.txt", "--to", "built"), 6, "another"),
+    (("run", "lists/urls.txt", "--to", "state-gone"), 6, "state is gone"),
+    (("status", "00000000-0000-0000-0000-000000000000"), 5, "nothing of that id"),
+    (("list", "--api-key", "pxc_wrong"), 4, "not an API key"),
+    (("list", "--gateway", "http://127.0.0.1:9"), 7, "cannot be reached"),
+    (("list", "--gateway", "gateway"), 2, "not a gateway's URL"),
+)
+
+
+def test_bad_input_costs_one_sentence_and_leaves_nothing(
+    pixcrawler: Command, built: Ended, bad_inputs: Path, stack: Running, folder: Path
+) -> None:
+    before = sorted(path for path in folder.rglob("*") if pixcrawler.home not in path.parents)
+
+    ends = {arguments: pixcrawler(*arguments) for arguments, _, _ in BAD_INPUTS}
+
+    wrong = {
+        arguments: (ends[arguments].code, ends[arguments].err)
+        for arguments, code, sentence in BAD_INPUTS
+        if ends[arguments].code != code or sentence.lower() not in ends[arguments].err.lower()
+    }
+    assert wrong == {}
+    assert all(end.err.splitlines()[-1].startswith("pixcrawler: ") for end in ends.values())
+    assert not any("Traceback" in end.err for end in ends.values())
+    assert sorted(path for path in folder.rglob("*") if pixcrawler.home not in path.parents) == before
+
+
+def test_a_row_that_is_no_url_costs_that_row_only(pixcrawler: Command, stack: Running, folder: Path) -> None:
+    (folder / "odd.txt").write_text("not a url\nftp://files.example.org/a.jpg\nhttp://10.0.0.1/a.jpg\n")
+
+    ended = pixcrawler("run", "odd.txt", "--to", "odd", "--json")
+
+    assert ended.code == 0, ended.err
+    assert sum(ended.last["job"]["rejected"].values()) == 3
+    assert len(ended.last["job"]["rejected"]) >= 2
+
+
+def test_the_other_commands_find_the_running_stack(pixcrawler: Command, stack: Running, folder: Path) -> None:
+    (folder / "private.txt").write_text("http://10.0.0.1/a.jpg\nhttp://10.0.0.1/b.jpg\n")
+
+    job = pixcrawler("submit", "private.txt", "--to", "private").out.strip()
+    watched = pixcrawler("watch", job)
+    rejected = pixcrawler("rejects", job)
+    shown = pixcrawler("list", "--limit", "1", "--json")
+    cancelled = pixcrawler("cancel", job)
+
+    assert watched.code == 0, watched.err
+    assert rejected.out.splitlines() == [
+        "0\tblocked_address\thttp://10.0.0.1/a.jpg",
+        "1\tblocked_address\thttp://10.0.0.1/b.jpg",
+    ]
+    assert shown.last["id"] == job
+    assert (cancelled.code, "has ended" in cancelled.err) == (6, True)
+
+
+def _index(dataset: Path) -> pa.Table:
+    return ds.dataset(sorted(str(path) for path in (dataset / "index").iterdir()), format="parquet").to_table()
+
+
+def _counts(table: str) -> dict[str, int]:
+    """Names and numbers of the table at the end."""
+    words = [line.split() for line in table.split("speed ")[0].splitlines()]
+    return {name: int(number.replace(",", "")) for name, number, *_ in words}
+
+
+def _digests(dataset: Path) -> dict[str, str]:
+    data = dataset / "data"
+    return {
+        str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(data.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _downloaded(event: dict[str, Any]) -> int:
+    done: int = event["job"]["progress"]["download"]["done"]
+    return done
