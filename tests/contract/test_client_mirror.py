@@ -1,0 +1,147 @@
+"""The client imports no server code, so what it repeats of the server is compared here."""
+
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from gateway import schemas
+from gateway.app import create_app
+from gateway.images import ImageStatus
+from gateway.problems import Code
+from gateway.settings import GatewaySettings
+from pixcrawler import calls, errors, models, reasons
+from pixcrawler.calls import Call
+from pixcrawler.commands.options import Choices
+from shared import pipeline, recipe
+from shared.manifest import ListFormat
+from shared.reasons import REASONS
+
+JOB = "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11"
+REQUEST = models.JobRequest(source=models.Source(), destination=models.Destination(url="/data/cats"))
+CALLS: tuple[Call[Any], ...] = (
+    calls.me(),
+    calls.upload("urls.csv"),
+    calls.submit(REQUEST),
+    calls.job(JOB),
+    calls.jobs(models.JobState.RUNNING, "cursor"),
+    calls.images(JOB, models.ImageStatus.REJECTED, "bad_url", "cursor"),
+    calls.move(JOB, "cancel"),
+    calls.move(JOB, "pause"),
+    calls.move(JOB, "resume"),
+)
+
+
+@pytest.fixture(scope="module")
+def openapi() -> dict[str, Any]:
+    described: dict[str, Any] = create_app(
+        GatewaySettings.model_validate({"database_url": "postgresql://nobody@127.0.0.1/none"})
+    ).openapi()
+    return described
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
+def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], openapi: dict[str, Any]) -> None:
+    path = call.path.replace(JOB, "{job_id}")
+    operation = openapi["paths"][path][call.method.lower()]
+
+    known = {parameter["name"] for parameter in operation.get("parameters", ())}
+    assert set(call.params) <= known
+
+
+def test_progress_is_streamed_where_the_client_looks(openapi: dict[str, Any]) -> None:
+    assert "get" in openapi["paths"][f"{calls.path_of('x')}/events".replace("/x/", "/{job_id}/")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (models.Recipe, recipe.Recipe),
+        (models.Source, schemas.Source),
+        (models.ListOptions, schemas.ListOptions),
+        (models.Destination, schemas.DestinationIn),
+        (models.JobRequest, schemas.JobIn),
+    ],
+)
+def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
+    assert set(ours.model_fields) == set(theirs.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (models.Job, schemas.JobOut),
+        (models.JobError, schemas.JobError),
+        (models.StageProgress, schemas.StageProgress),
+        (models.Place, schemas.Destination),
+        (models.Manifest, schemas.ManifestOut),
+        (models.JobPage, schemas.JobPage),
+        (models.ImagePage, schemas.ImagePage),
+        (models.Me, schemas.Me),
+    ],
+)
+def test_answers_hold_what_the_client_reads(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
+    assert set(ours.model_fields) <= set(theirs.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (models.JobState, pipeline.JobState),
+        (models.ListFormat, ListFormat),
+        (models.OutputFormat, recipe.OutputFormat),
+        (models.Depth, recipe.Depth),
+        (models.ImageKind, recipe.ImageKind),
+        (models.ImageFormat, recipe.ImageFormat),
+        (models.ResizeMode, recipe.ResizeMode),
+    ],
+)
+def test_words_are_the_same(ours: type[StrEnum], theirs: type[StrEnum]) -> None:
+    assert [word.value for word in ours] == [word.value for word in theirs]
+
+
+def test_final_states_and_filters_are_the_same() -> None:
+    assert {state.value for state in models.JobState if state.is_final} == {
+        state.value for state in pipeline.FINAL_JOB_STATES
+    }
+    assert {status.value for status in models.ImageStatus} <= {status.value for status in ImageStatus}
+
+
+def test_every_field_of_the_recipe_has_an_option_of_its_name() -> None:
+    options = {each.name.removeprefix("no_") for each in fields(Choices)}
+
+    assert set(recipe.Recipe.model_fields) <= options
+
+
+def test_an_option_and_its_field_mean_the_same() -> None:
+    chosen = Choices(depth=models.Depth.FULL, formats=["jpg"], no_robots=True, max_aspect_ratio=2.5, keep_metadata=True)
+
+    read = recipe.Recipe.model_validate_json(chosen.recipe().model_dump_json(exclude_none=True), strict=True)
+
+    assert read == recipe.Recipe(
+        depth=recipe.Depth.FULL,
+        formats=(recipe.ImageKind.JPEG,),
+        robots=False,
+        max_aspect_ratio=2.5,
+        keep_metadata=True,
+    )
+
+
+def test_the_advice_is_the_servers() -> None:
+    assert {reason.value: about.advice for reason, about in REASONS.items()} == reasons.ADVICE
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_every_problem_is_an_error_of_its_kind(code: Code) -> None:
+    error = errors.error_of(code.status.value, {"code": code.value, "detail": "x", "request_id": "r"})
+
+    assert error.code == code
+    assert type(error) is not errors.ApiError
+    assert isinstance(error, errors.GatewayError) == (code is Code.INTERNAL)
+
+
+def test_the_client_is_typed_for_those_who_use_it() -> None:
+    assert (Path(models.__file__).parent / "py.typed").exists()

@@ -1,0 +1,183 @@
+"""The client library against the real gateway, over a socket."""
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from gateway.app import create_app
+from gateway.credentials import Scope
+from gateway.keys import create
+from gateway.settings import GatewaySettings
+from pixcrawler import AsyncClient, Client, Destination, JobRequest, JobState, ListOptions, Recipe, Source, errors
+from pixcrawler.models import Depth
+from shared.db.session import open_engine
+from shared.pipeline import Tier
+
+_START_SECONDS = 20.0
+
+
+class Server(uvicorn.Server):
+    """Tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+
+@pytest.fixture
+async def gateway(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[str]:
+    """A gateway's URL."""
+    settings = GatewaySettings.model_validate(
+        {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "spool_url": str(tmp_path / "spool"),
+            "work_dir": tmp_path / "work",
+            "folder_roots": [tmp_path],
+        }
+    )
+    server = Server(uvicorn.Config(create_app(settings), port=0, log_config=None, lifespan="on"))
+    serving = asyncio.create_task(server.serve())
+    await asyncio.wait_for(server.is_up.wait(), _START_SECONDS)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture
+async def key(database_url: str) -> str:
+    engine = open_engine(SecretStr(database_url), connections=1)
+    try:
+        return await create(
+            engine, tenant="ours", tier=Tier.FREE, name="test", scopes=(Scope.JOBS_READ, Scope.JOBS_WRITE)
+        )
+    finally:
+        await engine.dispose()
+
+
+def request_for(place: Path, source: Source, recipe: Recipe | None = None) -> JobRequest:
+    return JobRequest(name="cats", source=source, destination=Destination(url=str(place)), recipe=recipe or Recipe())
+
+
+def rows(count: int = 2) -> Source:
+    return Source(rows=[{"url": f"https://example.com/{number}.jpg"} for number in range(count)])
+
+
+async def test_a_job_is_made_shown_moved_and_found_again(gateway: str, key: str, tmp_path: Path) -> None:
+    def use() -> None:
+        with Client(gateway, key) as client:
+            made = client.submit(request_for(tmp_path / "cats", rows(), Recipe(depth=Depth.FULL)))
+            again = client.submit(request_for(tmp_path / "cats", rows(), Recipe(depth=Depth.FULL)))
+
+            assert (made.is_new, again.is_new, again.job.id) == (True, False, made.job.id)
+            assert made.job.recipe["depth"] == "full"
+            assert client.job(made.job.id).destination.url == str(tmp_path / "cats")
+            assert client.pause(made.job.id).state is JobState.PAUSED
+            assert client.resume(made.job.id).state is JobState.QUEUED
+            assert client.cancel(made.job.id).state is JobState.CANCELLING
+            assert list(client.images(made.job.id)) == []
+            assert client.me().tenant == "ours"
+
+    await asyncio.to_thread(use)
+
+
+async def test_a_list_is_uploaded_and_read_with_its_options(gateway: str, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "my list.csv"
+    path.write_text("link,text,id\n" + "https://example.com/a.jpg,a cat,7\n" * 60_000)
+
+    def use() -> None:
+        with Client(gateway, key) as client:
+            manifest = client.upload(path)
+            request = request_for(tmp_path / "cats", Source(manifest_id=manifest.id))
+            request.list = ListOptions(url_col="link", caption_col="text", save_columns=["id"])
+
+            assert manifest.size_bytes == path.stat().st_size
+            assert client.submit(request).is_new
+
+    await asyncio.to_thread(use)
+
+
+async def test_the_gateways_refusals_come_as_errors(gateway: str, key: str, tmp_path: Path) -> None:
+    def use() -> None:
+        with Client(gateway, key) as client:
+            client.submit(request_for(tmp_path / "cats", rows()))
+            with pytest.raises(errors.ConflictError) as taken:
+                client.submit(request_for(tmp_path / "cats", rows(3)))
+            with pytest.raises(errors.InvalidRequestError) as elsewhere:
+                client.submit(request_for(Path("/root-of-nothing"), rows()))
+            with pytest.raises(errors.InvalidRequestError) as wrong:
+                client.submit(request_for(tmp_path / "dogs", rows(), Recipe(attempts=99)))
+            with pytest.raises(errors.NotFoundError):
+                client.job("00000000-0000-0000-0000-000000000000")
+        with Client(gateway, "pxc_wrong") as stranger, pytest.raises(errors.AuthenticationError):
+            stranger.me()
+
+        assert (taken.value.code, elsewhere.value.code) == ("destination_taken", "bad_destination")
+        assert wrong.value.code == "invalid_request"
+        assert wrong.value.errors[0]["pointer"].startswith("/recipe")
+        assert taken.value.request_id
+
+    await asyncio.to_thread(use)
+
+
+async def test_the_async_client_sees_changes_as_they_come(gateway: str, key: str, tmp_path: Path) -> None:
+    async with AsyncClient(gateway, key) as client:
+        job = (await client.submit(request_for(tmp_path / "cats", rows()))).job
+        stream = client.events(job.id)
+
+        first = await anext(stream)
+        await client.pause(job.id)
+        async with asyncio.timeout(20):
+            second = await anext(stream)
+
+        assert (first.state, second.state) == (JobState.QUEUED, JobState.PAUSED)
+
+
+async def test_lists_of_jobs_cross_pages(gateway: str, key: str, tmp_path: Path) -> None:
+    async with AsyncClient(gateway, key) as client:
+        made = [(await client.submit(request_for(tmp_path / f"cats{n}", rows()))).job.id for n in range(52)]
+
+        listed = [job.id async for job in client.jobs()]
+        paused = [job.id async for job in client.jobs(JobState.PAUSED)]
+
+        assert listed == made[::-1]
+        assert paused == []
+
+
+async def test_the_command_talks_to_a_gateway_of_any_address(gateway: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "urls.dat").write_text("link\nhttps://example.com/a.jpg\n")
+
+    async def pixcrawler(*arguments: str) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pixcrawler.cli", *arguments, "--gateway", gateway),
+            cwd=tmp_path,
+            env={"PIXCRAWLER_API_KEY": key, "PATH": "/usr/bin:/bin", "HTTP_PROXY": "http://127.0.0.1:9"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode, out.decode(), err.decode()
+
+    asked = ("submit", "urls.dat", "--to", "cats", "--input-format", "csv", "--url-col", "link", "--depth", "full")
+    code, job, err = await pixcrawler(*asked)
+    again = await pixcrawler(*asked)
+    status = await pixcrawler("status", job.strip(), "--json")
+    paused = await pixcrawler("pause", job.strip())
+    unreadable = await pixcrawler("submit", "urls.dat", "--to", "dogs")
+
+    assert code == 0, err
+    assert (again[0], again[1]) == (0, job)
+    assert json.loads(status[1])["recipe"]["depth"] == "full"
+    assert paused[1].split() == [job.strip(), "paused"]
+    assert (unreadable[0], "format" in unreadable[2]) == (2, True)
