@@ -14,7 +14,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.errors import StoreRefused
-from shared.pipeline import FINAL_JOB_STATES, FINAL_STATES, SLOT_STATES, ChunkState, JobState
+from shared.pipeline import FINAL_JOB_STATES, FINAL_STATES, PIPELINE, SLOT_STATES, ChunkState, JobState
 
 CHANNEL = "pixcrawler_jobs"
 _FINAL = sorted(FINAL_JOB_STATES)
@@ -217,8 +217,19 @@ async def resume(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> 
     # The trouble that paused it is taken to be over; a list that could not be read to its end still cannot.
     forgets = f""", error_code = nullif(error_code, '{StoreRefused.code}'),
         error = CASE WHEN error_code = '{StoreRefused.code}' THEN NULL ELSE error END"""
-    return await _move(
+    has_moved = await _move(
         connection, tenant_id, job_id, where_it_stood, "state = ANY(:states)", [JobState.PAUSED], changes=forgets
+    )
+    if has_moved:
+        await _ring_anew(connection, job_id)
+    return has_moved
+
+
+async def _ring_anew(connection: AsyncConnection, job_id: UUID) -> None:
+    """A bell that came while the job was paused was refused and is gone; do not wait until it counts as unanswered."""
+    await connection.execute(
+        text("UPDATE chunks SET dispatched_at = NULL WHERE job_id = :job AND state = ANY(:ready)"),
+        {"job": job_id, "ready": sorted(stage.ready for stage in PIPELINE)},
     )
 
 
