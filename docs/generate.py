@@ -8,7 +8,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin
@@ -17,7 +17,10 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from typer.main import get_command
 
+from pixcrawler import cli
+from pixcrawler.commands import exits
 from shared import metrics, pipeline, reasons, recipe, records
 from shared.settings import ENV_PREFIX, Settings, StorageSettings, WorkerSettings
 
@@ -36,6 +39,8 @@ def pages() -> dict[str, str]:
         "index-columns.md": _index_columns,
         "metrics.md": _metrics,
         "errors.md": _errors,
+        "command.md": _command,
+        "exit-codes.md": _exit_codes,
     }
     return {name: _HEAD + "\n".join(maker()) + "\n" for name, maker in makers.items()}
 
@@ -213,7 +218,7 @@ def _errors() -> Iterator[str]:
             yield f"| `{error.code}` | {error.__name__} |"
 
 
-def _comments(kind: type[StrEnum]) -> dict[str, str]:
+def _comments(kind: type[Enum]) -> dict[str, str]:
     """The `#:` comment behind each member, by the member's name."""
     lines = re.findall(r"^\s+([A-Z_]+) = .*?#: (.+)$", inspect.getsource(kind), re.MULTILINE)
     return dict(lines)
@@ -257,6 +262,47 @@ def _seconds(duration: Any) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+def _command() -> Iterator[str]:
+    yield "# The command"
+    yield ""
+    yield from (
+        "`pixcrawler run` builds a dataset on this machine. It starts what it needs, and stops it at the end; several",
+        "runs of one user share one stack. A run is known by its destination, the content of its list and its recipe:",
+        "after Ctrl-C the same command goes on where it stopped, and a finished run says so. `pixcrawler up` keeps the",
+        "stack running. The other commands talk to the gateway named by `--gateway` or `PIXCRAWLER_GATEWAY` with the",
+        "key in `PIXCRAWLER_API_KEY`, or to your running stack.",
+        "",
+        "Progress goes to stderr, results to stdout. [Exit codes](exit-codes.md) tell how a command ended.",
+    )
+    for name, command in get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+        yield from ("", f"## pixcrawler {name}", "", command.help, "")
+        parameters = [each for each in command.params if each.name != "help"]
+        yield from ("| argument or option | meaning |", "| --- | --- |") if parameters else ()
+        for parameter in parameters:
+            yield f"| {_usage(parameter)} | {_cell(parameter.help or '')} |"
+
+
+def _usage(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.metavar or parameter.name.upper()}`"
+    kind = parameter.type_descriptor
+    wanted = "|".join(kind.choices) if kind.is_choice else parameter.metavar or kind.annotation.__name__.upper()
+    return f"`{parameter.opts[0]}`" if parameter.is_flag else f"`{parameter.opts[0]} {_cell(wanted)}`"
+
+
+def _exit_codes() -> Iterator[str]:
+    yield "# Exit codes"
+    yield ""
+    yield from (
+        "What `pixcrawler` ends with. Whatever went wrong is also one sentence on stderr; with `--json` a line",
+        '`{"event": "error", "code": ..., "message": ..., "exit_code": ...}` on stdout says the same.',
+    )
+    yield from ("", "| code | meaning |", "| --- | --- |")
+    comments = _comments(exits.Exit)
+    for code in exits.Exit:
+        yield f"| {code.value} | {_cell(comments[code.name])} |"
 
 
 def main() -> None:
