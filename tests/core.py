@@ -7,29 +7,54 @@ await board.admit(first)
 claim = await board.claim(DOWNLOAD, first)
 """
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 from sqlalchemy import Row, text
 
+from scheduler.settings import SchedulerSettings
+from shared.capacity import CellReport
 from shared.chunk import Claim, StageResult
 from shared.db import bells, chunks, lifecycle, slots
 from shared.db.bells import Bell
 from shared.db.lifecycle import NewChunk
 from shared.db.session import Engine, open_engine, transaction
 from shared.messages import Why
-from shared.pipeline import PIPELINE, ChunkState, JobState, Stage, Tier
+from shared.pipeline import FINAL_JOB_STATES, PIPELINE, ChunkState, JobState, Stage, Tier
 
 #: No chunk is held back for lower ones.
 NO_HOLD = timedelta(0)
 #: Every chunk is held back for lower ones, however long it takes.
 LONG_HOLD = timedelta(days=1)
-SOURCE = {"key": "lists/none", "format": "csv", "url_col": "url", "caption_col": None, "save_columns": [], "digest": ""}
+#: A cell with room for every chunk.
+ROOMY = CellReport(
+    free_bytes=10**12,
+    total_bytes=10**12,
+    free_inodes=10**9,
+    memory_available_bytes=10**11,
+    memory_total_bytes=10**11,
+)
+
+
+def scheduler_settings(database_url: str, redis_url: str, folder: Path, **more: Any) -> SchedulerSettings:
+    """Settings of a scheduler whose spool and work area lie in the folder, which may also be stored in."""
+    return SchedulerSettings.model_validate(
+        {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "spool_url": str(folder / "spool"),
+            "work_dir": folder / "work",
+            "folder_roots": [folder],
+            **more,
+        }
+    )
 
 
 @asynccontextmanager
@@ -90,6 +115,25 @@ class Board:
             await lifecycle.add_chunks(connection, plan, planned, cursor={"rows": chunks * rows}, is_last=True)
         await self.set_job(job, state)
         return job
+
+    async def submit(self, spool: Path, urls: Sequence[str], destination: Path, *, recipe: str = "{}") -> UUID:
+        """A job whose list lies in the spool and is to be planned."""
+        key = f"lists/{uuid4()}.txt"
+        (spool / "lists").mkdir(parents=True, exist_ok=True)
+        (spool / key).write_text("\n".join(urls) + "\n")
+        job = await self.job(chunks=0, destination=str(destination), recipe=recipe)
+        source = {"key": key, "format": "txt", "url_col": "url", "caption_col": None, "save_columns": [], "digest": "1"}
+        await self.run(
+            """UPDATE jobs SET source = CAST(:source AS jsonb), state = 'queued', cursor = NULL, planned_at = NULL,
+                   started_at = NULL WHERE id = :job""",
+            source=json.dumps(source),
+            job=job,
+        )
+        await self.run("SELECT pg_notify('pixcrawler_jobs', :job)", job=str(job))
+        return job
+
+    async def has_ended(self, job: UUID) -> bool:
+        return await self.job_state(job) in FINAL_JOB_STATES
 
     async def set_job(self, job: UUID, state: JobState) -> None:
         await self.run("UPDATE jobs SET state = :state WHERE id = :job", state=state, job=job)
