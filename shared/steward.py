@@ -37,7 +37,7 @@ class Steward:
         self._reported_at = float("-inf")
         self._sweep_at = time.monotonic()
         self._thread = LoopThread("steward")
-        self._life = self._thread.submit(self._live())
+        self._thread.submit(self._live())
 
     def database_check(self) -> str | None:
         """None while the database takes this worker's reports."""
@@ -45,8 +45,7 @@ class Steward:
         return None if silent < _READY_WITHIN else "no report reached PostgreSQL lately"
 
     def close(self) -> None:
-        self._life.cancel()
-        self._thread.close()
+        self._thread.close()  # cancels it; to cancel it twice would interrupt its good-bye
 
     async def _live(self) -> None:
         while True:
@@ -59,21 +58,25 @@ class Steward:
             await asyncio.sleep(_REPORT_EVERY)
 
     async def _serve(self) -> None:
-        async with open_resources(self._settings, connections=2) as resources, asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._report_for_ever(resources))
-            if self._keeps_house:  # beside the reports: a destination that hangs must not silence the cell
-                tasks.create_task(self._keep_house_for_ever(resources))
+        async with open_resources(self._settings, connections=2) as resources:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._report_for_ever(resources))
+                    if self._keeps_house:  # beside the reports: a destination that hangs must not silence the cell
+                        tasks.create_task(self._keep_house_for_ever(resources))
+            finally:
+                await self._withdraw(resources)
 
     async def _report_for_ever(self, resources: Resources) -> None:
-        try:
-            while True:
-                with _hindrances_logged():
-                    await self._report(resources)
-                await asyncio.sleep(_REPORT_EVERY)
-        finally:
-            with suppress(PixCrawlerError):
-                async with transaction(resources.engine) as connection:
-                    await cells.withdraw(connection, self._settings.cell, self._worker)
+        while True:
+            with _hindrances_logged():
+                await self._report(resources)
+            await asyncio.sleep(_REPORT_EVERY)
+
+    async def _withdraw(self, resources: Resources) -> None:
+        with suppress(PixCrawlerError):
+            async with transaction(resources.engine) as connection:
+                await cells.withdraw(connection, self._settings.cell, self._worker)
 
     async def _keep_house_for_ever(self, resources: Resources) -> None:
         while True:

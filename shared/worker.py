@@ -88,6 +88,8 @@ class Child:
         )
 
 
+#: Of the worker's own process; made before the fork.
+_parent: "_Parent | None" = None
 #: This process's child; made after the fork, used by the service's one task.
 _child: Child | None = None
 
@@ -105,7 +107,8 @@ def build_worker(stage: Stage, settings: WorkerSettings, open_verb: OpenVerb, *,
     soft_stop = settings.soft_stop_seconds
     app.conf.worker_soft_shutdown_timeout = stage.soft_stop.total_seconds() if soft_stop is None else soft_stop
     app.conf.worker_max_tasks_per_child = settings.chunks_per_child
-    parent = _Parent(stage, settings, keeps_house=keeps_house)
+    global _parent
+    _parent = parent = _Parent(stage, settings, keeps_house=keeps_house)
 
     def start_child(**_: Any) -> None:
         global _child
@@ -147,9 +150,11 @@ class _Parent:
         log.info("worker_ready", stage=self._stage.name, concurrency=self._settings.concurrency)
 
     def stop(self, **_: Any) -> None:
+        """Can be repeated."""
         for part in (self._health, self._steward):
             if part is not None:
                 part.close()
+        self._health = self._steward = None
         shutil.rmtree(os.environ[FILES_VARIABLE], ignore_errors=True)
 
 
@@ -165,16 +170,21 @@ def run_worker(app: Celery, stage: Stage, settings: WorkerSettings) -> int:
         asyncio.run(_check_surroundings(settings))
     except PixCrawlerError as error:
         return exit_with(error)
-    app.worker_main(
-        [
-            "worker",
-            f"--hostname={stage.service}-{os.getpid()}@%h",
-            f"--concurrency={settings.concurrency}",
-            f"--loglevel={settings.log_level}",
-            "--pool=prefork",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
-    )
+    try:
+        app.worker_main(
+            [
+                "--quiet",  # a banner is no line of a log
+                "worker",
+                f"--hostname={stage.service}-{os.getpid()}@%h",
+                f"--concurrency={settings.concurrency}",
+                f"--loglevel={settings.log_level}",
+                "--pool=prefork",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            ]
+        )
+    finally:
+        if _parent is not None:
+            _parent.stop()  # Celery tells of no shutdown when it is a cold one, as ours are
     return 0
