@@ -54,16 +54,18 @@ class Admitter:
             log.info("chunks_admitted", count=len(admitted))
         return len(admitted)
 
-    async def audit(self) -> None:
-        """Rebuilds the priority set when it does not hold what the rows say."""
+    async def audit(self) -> bool:
+        """Rebuilds the priority set when it does not hold what the rows say. False: it did, or Redis is away."""
         async with transaction(self._resources.engine) as connection:
             expected = await slots.all_waiting(connection)
         try:
             if await self._waiting.size() != len(expected):
                 await self._waiting.rebuild(expected)
                 log.info("waiting_set_rebuilt", chunks=len(expected))
+                return True
         except (RedisError, OSError):
             log.warning("waiting_set_away")
+        return False
 
     async def _slow_clock(self, term: Term) -> None:
         """Lets the virtual clock lag while more waits than can be served, so that a late tenant's turn comes soon."""

@@ -153,7 +153,8 @@ class Loop:
             await lifecycle.note_waiting(connection, WAITING_FOR[why] if why else "")
 
     async def _audit_waiting(self, _term: Term) -> None:
-        await self._admitter.audit()
+        if await self._admitter.audit():
+            self._wakeup.event.set()  # somebody may have waited for it
 
     async def _export(self, _term: Term) -> None:
         await export_truth(self._resources)
