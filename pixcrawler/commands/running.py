@@ -7,8 +7,8 @@ again: a paused one is resumed, one that runs is followed, one that has ended is
 """
 
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def run(asked: Asked, reporter: Reporter, interrupts: Interrupts) -> Exit:
     destination = whole_destination(asked.destination)
     with ExitStack() as stack:
         path, choices, environment = _list_of(asked, destination, stack)
-        local = stack.enter_context(_stack(environment, reporter))
+        local = stack.enter_context(_joined(environment, reporter, interrupts))
         start_seconds = time.monotonic() - began
         reporter.event("ready", {"seconds": round(start_seconds, 3), "gateway": local.url})
         client = stack.enter_context(Client(local.url, local.api_key))
@@ -83,11 +83,18 @@ def _list_of(asked: Asked, destination: str, stack: ExitStack) -> tuple[Path, Ch
     return checked_list(asked.path), asked.choices, {}
 
 
-def _stack(environment: Mapping[str, str], reporter: Reporter) -> LocalStack:
+@contextmanager
+def _joined(environment: Mapping[str, str], reporter: Reporter, interrupts: Interrupts) -> Iterator[LocalStack]:
     def show(event: Event) -> None:
         reporter.note(event.text if event.is_notice else f"{event.text} …")
 
-    return LocalStack(on_event=show, extra_environment=environment)
+    with LocalStack(on_event=show, extra_environment=environment) as stack:
+        try:
+            yield stack
+        finally:
+            # Who presses Ctrl-C twice does not wait for the services' clean end.
+            if interrupts.count > 1:
+                stack.leave()
 
 
 def _job(

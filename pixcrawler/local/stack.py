@@ -93,12 +93,17 @@ class LocalStack:
             raise
         self._users = users
 
+    def leave(self) -> None:
+        """Leaves the stack without waiting; it stops by itself when nobody is left."""
+        if self._users is not None:
+            self._users.release()
+            self._users = None
+
     def stop(self) -> None:
         """Leaves the stack. The last run that leaves waits until everything has stopped."""
         if self._users is None:
             return
-        self._users.release()
-        self._users = None
+        self.leave()
         deadline = time.monotonic() + _STOP_SECONDS
         while not self._has_other_users() and self._is_supervised() and time.monotonic() < deadline:
             time.sleep(_PAUSE_SECONDS)
