@@ -27,7 +27,8 @@ if TYPE_CHECKING:
         UnavailableError,
         WaitTimeout,
     )
-    from pixcrawler.models import Destination, Job, JobRequest, JobState, ListOptions, Recipe, Source
+    from pixcrawler.models import Destination, Job, JobRequest, ListOptions, Recipe, Source
+    from pixcrawler.words import JobState
 
 __all__ = [
     "ApiError",
@@ -50,13 +51,13 @@ __all__ = [
     "WaitTimeout",
 ]
 
-_MODELS = frozenset({"Destination", "Job", "JobRequest", "JobState", "ListOptions", "Recipe", "Source"})
-_CLIENTS = {"Client": "client", "AsyncClient": "aio"}
+_MODELS = frozenset({"Destination", "Job", "JobRequest", "ListOptions", "Recipe", "Source"})
+_PLACES = {"Client": "client", "AsyncClient": "aio", "JobState": "words"}
 
 
 def __getattr__(name: str) -> Any:
     # Looked up when used: the command and the stack's processes start without what they do not need.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _CLIENTS.get(name) or ("models" if name in _MODELS else "errors")
+    module = _PLACES.get(name) or ("models" if name in _MODELS else "errors")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)

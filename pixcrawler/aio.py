@@ -22,8 +22,9 @@ from pixcrawler.connection import (
     raise_for,
 )
 from pixcrawler.errors import UnavailableError, WaitTimeout
-from pixcrawler.models import ImageStatus, Job, JobRequest, JobState, Manifest, Me, Submission
+from pixcrawler.models import Job, JobRequest, Manifest, Me, Submission
 from pixcrawler.retry import PASSING, Retries
+from pixcrawler.words import ImageStatus, JobState
 
 Body = Callable[[], AsyncIterator[bytes]]
 

@@ -12,7 +12,8 @@ from uuid import UUID
 from pydantic import BaseModel, ValidationError
 
 from pixcrawler.errors import ApiError, GatewayError
-from pixcrawler.models import ImagePage, ImageStatus, Job, JobPage, JobRequest, JobState, Manifest, Me, Submission
+from pixcrawler.models import ImagePage, Job, JobPage, JobRequest, Manifest, Me, Submission
+from pixcrawler.words import ImageStatus, JobState
 
 Answer = TypeVar("Answer", bound=BaseModel)
 JobId = UUID | str

@@ -15,7 +15,7 @@ from pixcrawler.commands.ending import guarded
 from pixcrawler.commands.exits import Failure
 from pixcrawler.commands.interrupts import Interrupts
 from pixcrawler.commands.options import ApiKey, Choices, Gateway, spread
-from pixcrawler.models import JobState
+from pixcrawler.words import JobState
 
 app = typer.Typer(
     name="pixcrawler",

@@ -7,95 +7,12 @@ gateway's defaults hold. Fields that a newer gateway adds are ignored.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    QUEUED = "queued"
-    PLANNING = "planning"
-    RUNNING = "running"
-    PAUSED = "paused"
-    FINISHING = "finishing"
-    CANCELLING = "cancelling"
-    COMPLETED = "completed"
-    COMPLETED_WITH_FAILURES = "completed_with_failures"  #: some chunks failed; the rest is a whole dataset
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        return self in _FINAL
-
-
-_FINAL = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_FAILURES, JobState.FAILED, JobState.CANCELLED})
-
-
-class ListFormat(StrEnum):
-    """Formats of a list; each may also be gzipped."""
-
-    TXT = "txt"
-    CSV = "csv"
-    TSV = "tsv"
-    JSON = "json"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-
-
-class OutputFormat(StrEnum):
-    """How accepted images lie in the destination."""
-
-    FILES = "files"
-    WEBDATASET = "webdataset"
-    PARQUET = "parquet"
-
-
-class Depth(StrEnum):
-    """How thoroughly an image is checked."""
-
-    STRUCTURE = "structure"
-    STANDARD = "standard"
-    FULL = "full"
-
-
-class ImageKind(StrEnum):
-    """Formats that can be accepted, by what the bytes are."""
-
-    JPEG = "jpg"
-    PNG = "png"
-    WEBP = "webp"
-    GIF = "gif"
-
-
-class ImageFormat(StrEnum):
-    """Formats that images can be stored in."""
-
-    ORIGINAL = "original"
-    JPEG = "jpeg"
-    PNG = "png"
-    WEBP = "webp"
-
-
-class ResizeMode(StrEnum):
-    """How images are brought to `image_size`, as img2dataset names it."""
-
-    NO = "no"
-    BORDER = "border"
-    KEEP_RATIO = "keep_ratio"
-    KEEP_RATIO_LARGEST = "keep_ratio_largest"
-    CENTER_CROP = "center_crop"
-
-
-class ImageStatus(StrEnum):
-    """Which rows to show."""
-
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
+from pixcrawler.words import Depth, ImageFormat, ImageKind, JobState, ListFormat, OutputFormat, ResizeMode
 
 
 class _Request(BaseModel):

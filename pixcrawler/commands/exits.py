@@ -12,7 +12,7 @@ from pixcrawler.errors import (
     PixCrawlerError,
     UnavailableError,
 )
-from pixcrawler.models import JobState
+from pixcrawler.words import JobState
 
 
 class Exit(IntEnum):

@@ -8,7 +8,8 @@ from pixcrawler.client import Client
 from pixcrawler.commands.exits import Exit, Failure, exit_of_state
 from pixcrawler.commands.report import Reporter
 from pixcrawler.commands.summary import Summary
-from pixcrawler.models import Job, JobState
+from pixcrawler.models import Job
+from pixcrawler.words import JobState
 
 
 class Pace:

@@ -5,20 +5,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from typer import Option
 
-from pixcrawler.models import (
-    Depth,
-    ImageFormat,
-    ImageKind,
-    ListFormat,
-    ListOptions,
-    OutputFormat,
-    Recipe,
-    ResizeMode,
-)
+from pixcrawler.words import Depth, ImageFormat, ImageKind, ListFormat, OutputFormat, ResizeMode
+
+if TYPE_CHECKING:
+    from pixcrawler.models import ListOptions, Recipe
 
 Gateway = Annotated[
     str | None,
@@ -106,8 +100,10 @@ class Choices:
         float | None, Option(min=0.001, max=600, help="For one URL, redirects included.", rich_help_panel=_FETCHING)
     ] = None
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> "Recipe":
         """Only what was chosen. Raises ValueError for a format that is none."""
+        from pixcrawler.models import Recipe
+
         chosen: dict[str, Any] = {
             name: value
             for name in Recipe.model_fields
@@ -118,7 +114,9 @@ class Choices:
             chosen["formats"] = tuple(_kind(name) for name in split(self.formats))
         return Recipe(**chosen)
 
-    def list_options(self) -> ListOptions:
+    def list_options(self) -> "ListOptions":
+        from pixcrawler.models import ListOptions
+
         chosen = {
             "format": self.input_format,
             "url_col": self.url_col,

@@ -15,7 +15,8 @@ from pixcrawler.commands.options import Choices
 from pixcrawler.commands.report import Reporter, progress_line
 from pixcrawler.commands.running import submit
 from pixcrawler.commands.summary import Summary, rendered
-from pixcrawler.models import ImageStatus, Job, JobState
+from pixcrawler.models import Job
+from pixcrawler.words import ImageStatus, JobState
 
 
 def submit_job(

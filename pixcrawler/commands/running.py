@@ -22,7 +22,8 @@ from pixcrawler.commands.report import Reporter
 from pixcrawler.commands.sample import port_for, served
 from pixcrawler.errors import ConnectionFailed, UnavailableError
 from pixcrawler.local import Event, LocalStack
-from pixcrawler.models import Destination, Job, JobRequest, JobState, Source, Submission
+from pixcrawler.models import Destination, Job, JobRequest, Source, Submission
+from pixcrawler.words import JobState
 
 
 @dataclass(frozen=True, kw_only=True)

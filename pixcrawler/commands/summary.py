@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pixcrawler.models import Job, JobState
+from pixcrawler.models import Job
 from pixcrawler.reasons import advice_for
+from pixcrawler.words import JobState
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 

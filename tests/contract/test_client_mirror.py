@@ -13,7 +13,7 @@ from gateway.app import create_app
 from gateway.images import ImageStatus
 from gateway.problems import Code
 from gateway.settings import GatewaySettings
-from pixcrawler import calls, errors, models, reasons
+from pixcrawler import calls, errors, models, reasons, words
 from pixcrawler.calls import Call
 from pixcrawler.commands.options import Choices
 from shared import pipeline, recipe
@@ -27,8 +27,8 @@ CALLS: tuple[Call[Any], ...] = (
     calls.upload("urls.csv"),
     calls.submit(REQUEST),
     calls.job(JOB),
-    calls.jobs(models.JobState.RUNNING, "cursor"),
-    calls.images(JOB, models.ImageStatus.REJECTED, "bad_url", "cursor"),
+    calls.jobs(words.JobState.RUNNING, "cursor"),
+    calls.images(JOB, words.ImageStatus.REJECTED, "bad_url", "cursor"),
     calls.move(JOB, "cancel"),
     calls.move(JOB, "pause"),
     calls.move(JOB, "resume"),
@@ -90,13 +90,13 @@ def test_answers_hold_what_the_client_reads(ours: type[BaseModel], theirs: type[
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (models.JobState, pipeline.JobState),
-        (models.ListFormat, ListFormat),
-        (models.OutputFormat, recipe.OutputFormat),
-        (models.Depth, recipe.Depth),
-        (models.ImageKind, recipe.ImageKind),
-        (models.ImageFormat, recipe.ImageFormat),
-        (models.ResizeMode, recipe.ResizeMode),
+        (words.JobState, pipeline.JobState),
+        (words.ListFormat, ListFormat),
+        (words.OutputFormat, recipe.OutputFormat),
+        (words.Depth, recipe.Depth),
+        (words.ImageKind, recipe.ImageKind),
+        (words.ImageFormat, recipe.ImageFormat),
+        (words.ResizeMode, recipe.ResizeMode),
     ],
 )
 def test_words_are_the_same(ours: type[StrEnum], theirs: type[StrEnum]) -> None:
@@ -104,10 +104,10 @@ def test_words_are_the_same(ours: type[StrEnum], theirs: type[StrEnum]) -> None:
 
 
 def test_final_states_and_filters_are_the_same() -> None:
-    assert {state.value for state in models.JobState if state.is_final} == {
+    assert {state.value for state in words.JobState if state.is_final} == {
         state.value for state in pipeline.FINAL_JOB_STATES
     }
-    assert {status.value for status in models.ImageStatus} <= {status.value for status in ImageStatus}
+    assert {status.value for status in words.ImageStatus} <= {status.value for status in ImageStatus}
 
 
 def test_every_field_of_the_recipe_has_an_option_of_its_name() -> None:
@@ -117,7 +117,7 @@ def test_every_field_of_the_recipe_has_an_option_of_its_name() -> None:
 
 
 def test_an_option_and_its_field_mean_the_same() -> None:
-    chosen = Choices(depth=models.Depth.FULL, formats=["jpg"], no_robots=True, max_aspect_ratio=2.5, keep_metadata=True)
+    chosen = Choices(depth=words.Depth.FULL, formats=["jpg"], no_robots=True, max_aspect_ratio=2.5, keep_metadata=True)
 
     read = recipe.Recipe.model_validate_json(chosen.recipe().model_dump_json(exclude_none=True), strict=True)
 

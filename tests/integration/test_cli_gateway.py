@@ -16,7 +16,7 @@ from gateway.credentials import Scope
 from gateway.keys import create
 from gateway.settings import GatewaySettings
 from pixcrawler import AsyncClient, Client, Destination, JobRequest, JobState, ListOptions, Recipe, Source, errors
-from pixcrawler.models import Depth
+from pixcrawler.words import Depth
 from shared.db.session import open_engine
 from shared.pipeline import Tier
 

@@ -14,7 +14,8 @@ from pixcrawler.commands.interrupts import Interrupted, Interrupts
 from pixcrawler.commands.report import JsonReporter, PlainReporter, progress_line
 from pixcrawler.commands.summary import Summary, rendered, size
 from pixcrawler.local.errors import LocalStackError
-from pixcrawler.models import Job, JobState
+from pixcrawler.models import Job
+from pixcrawler.words import JobState
 
 
 def job(state: str = "completed", **more: Any) -> Job:

@@ -12,7 +12,7 @@ from pixcrawler.commands.exits import Failure
 from pixcrawler.commands.lists import checked_list, whole_destination
 from pixcrawler.commands.options import Choices, split
 from pixcrawler.commands.sample import port_for
-from pixcrawler.models import Depth, ImageKind, ListFormat
+from pixcrawler.words import Depth, ImageKind, ListFormat
 
 
 def test_nothing_chosen_sends_nothing() -> None:
@@ -99,7 +99,7 @@ def test_every_kind_of_image_can_be_chosen() -> None:
 
 
 def test_help_comes_without_the_server_the_stack_or_http() -> None:
-    heavy = ("httpx2", "fastapi", "celery", "sqlalchemy", "pyarrow", "numpy", "PIL", "rich.live", "shared")
+    heavy = ("pydantic", "httpx2", "fastapi", "celery", "sqlalchemy", "pyarrow", "numpy", "PIL", "rich.live", "shared")
     program = f"import pixcrawler.cli, sys; print([name for name in {heavy} if name in sys.modules])"
 
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)

@@ -1,0 +1,87 @@
+"""The gateway's closed lists of words. The standard library only, so that the command can show its help at once."""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    PLANNING = "planning"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHING = "finishing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    COMPLETED_WITH_FAILURES = "completed_with_failures"  #: some chunks failed; the rest is a whole dataset
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_FAILURES, JobState.FAILED, JobState.CANCELLED})
+
+
+class ListFormat(StrEnum):
+    """Formats of a list; each may also be gzipped."""
+
+    TXT = "txt"
+    CSV = "csv"
+    TSV = "tsv"
+    JSON = "json"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+class OutputFormat(StrEnum):
+    """How accepted images lie in the destination."""
+
+    FILES = "files"
+    WEBDATASET = "webdataset"
+    PARQUET = "parquet"
+
+
+class Depth(StrEnum):
+    """How thoroughly an image is checked."""
+
+    STRUCTURE = "structure"
+    STANDARD = "standard"
+    FULL = "full"
+
+
+class ImageKind(StrEnum):
+    """Formats that can be accepted, by what the bytes are."""
+
+    JPEG = "jpg"
+    PNG = "png"
+    WEBP = "webp"
+    GIF = "gif"
+
+
+class ImageFormat(StrEnum):
+    """Formats that images can be stored in."""
+
+    ORIGINAL = "original"
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+
+
+class ResizeMode(StrEnum):
+    """How images are brought to `image_size`, as img2dataset names it."""
+
+    NO = "no"
+    BORDER = "border"
+    KEEP_RATIO = "keep_ratio"
+    KEEP_RATIO_LARGEST = "keep_ratio_largest"
+    CENTER_CROP = "center_crop"
+
+
+class ImageStatus(StrEnum):
+    """Which rows to show."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
