@@ -32,7 +32,11 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 
 
 class HostLeftAlone(Exception):
-    """The host failed too often in a row; it is not asked for a while."""
+    """The host failed too often in a row; it is not asked for the next `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"left alone for {seconds:.0f} s")
+        self.seconds = seconds
 
 
 class Permit:
@@ -267,7 +271,7 @@ class _Gate:
         """Lets in whoever may go now; sees to it that it is called again for the others."""
         now = self._loop.time()
         if self._open_until > now:
-            self._turn_away()
+            self._turn_away(self._open_until - now)
         while self._line and self._may_start(now):
             turn = self._line.popleft()
             if not turn.done():
@@ -305,8 +309,8 @@ class _Gate:
             self._timer.cancel()
         self._timer = self._loop.call_at(when, self._advance)
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, seconds: float) -> None:
         while self._line:
             turn = self._line.popleft()
             if not turn.done():
-                turn.set_exception(HostLeftAlone())
+                turn.set_exception(HostLeftAlone(seconds))

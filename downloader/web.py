@@ -1,6 +1,7 @@
 """One GET, redirects included: every hop is checked, resolved, let in by its host's gate and carried out."""
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from downloader.transfer import Answer, Head, Judge, Request
 from shared.guard import Guard, Refusal, Target
 from shared.reasons import Reason
 
+#: Rows that waited for one host do not all come back in the same moment.
+_SPREAD_SECONDS = 5.0
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -114,9 +117,17 @@ class Web:
             return _refused(Refusal(Reason.DEADLINE, "redirects")), 0.0
         request = self._request(target, addresses[wish.attempt % len(addresses)], wish, seconds_left)
         try:
-            return await self._exchange(request)
+            return await self._exchange_patiently(request)
         except HostLeftAlone:
             return _refused(Refusal(Reason.HOST_CIRCUIT_OPEN, "breaker")), 0.0
+
+    async def _exchange_patiently(self, request: Request) -> tuple[Answer, float]:
+        """Waits once until a host that was left alone may be asked again: it, or our own network, may be back."""
+        try:
+            return await self._exchange(request)
+        except HostLeftAlone as alone:
+            await asyncio.sleep(alone.seconds + random.uniform(0, min(alone.seconds, _SPREAD_SECONDS)))
+        return await self._exchange(request)
 
     async def _exchange(self, request: Request) -> tuple[Answer, float]:
         async with self._hosts.permit(request.target.host) as permit, self._free:

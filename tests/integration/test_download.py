@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -516,3 +517,24 @@ async def test_a_full_disk_stops_the_chunk_and_frees_what_it_took(desk: Desk, or
 
 async def test_an_empty_chunk_is_no_trouble(desk: Desk) -> None:
     assert await desk.run() == []
+
+
+async def test_rows_of_a_host_left_alone_wait_for_its_second_chance(
+    downloader: OpenDownloader, tmp_path: Path, origin: Origin
+) -> None:
+    left_down = 4
+
+    async def recover(request: Request, wire: Wire) -> None:
+        nonlocal left_down
+        left_down -= 1
+        await wire.reply(picture("back"), status=200 if left_down < 0 else 503)
+
+    paths = [f"/recovers/{number}" for number in range(40)]
+    origin.handlers.update(dict.fromkeys(paths, recover))
+
+    async with downloader(breaker_failures=2, breaker_seconds=0.3, allowed_host_connections=2) as verb:
+        rows = await Desk(verb, tmp_path).run(*(origin.url(path) for path in paths))
+
+    reasons = Counter(row["reason"] for row in rows)
+    assert reasons[None] >= 34
+    assert reasons["host_circuit_open"] == 0
