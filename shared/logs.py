@@ -15,20 +15,26 @@ import structlog
 from shared.settings import Settings
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_QUERY = re.compile(r"(https?://)(?:[^/\s@]*@)?([^\s?#\"']+)[?#][^\s\"']*")
+_PASSWORD = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@\"']*@")
+_QUERY = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
 _LONGEST = 2048
+
+
+def without_secrets(text: str) -> str:
+    """The text with its URLs' passwords and queries left out."""
+    return _QUERY.sub(r"\1?…", _PASSWORD.sub(r"\1", text))
 
 
 def make_inert(text: str) -> str:
     """A string that cannot forge a line, colour a terminal, or carry a signed link's secret."""
-    shown = _CONTROL.sub("�", _QUERY.sub(r"\1\2?…", text))
+    shown = _CONTROL.sub("�", without_secrets(text))
     return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "…"
 
 
 def _inert(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in event.items():
-        if isinstance(value, str) and name not in ("exception", "stack"):
-            event[name] = make_inert(value)
+        if isinstance(value, str):  # a trace keeps its lines; as JSON they cannot forge others
+            event[name] = without_secrets(value) if name in ("exception", "stack") else make_inert(value)
     return event
 
 
@@ -47,15 +53,19 @@ def set_up_logs(settings: Settings, *, service: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    last: list[structlog.typing.Processor]
+    last: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if settings.log_format == "console":
         plain = structlog.dev.plain_traceback  # the default shows local variables, and with them secrets
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
-    else:
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _named(service), _inert, *last],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _named(service),
+            structlog.processors.format_exc_info,
+            _inert,
+            last,
+        ],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
