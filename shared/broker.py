@@ -25,6 +25,9 @@ _EXCHANGE: Exchange = Exchange("pixcrawler", type="direct", durable=True)  # typ
 #: Celery's limits are back-stops behind the stage's own deadline.
 _SOFT_LIMIT_AFTER = 30
 _HARD_LIMIT_AFTER = 90
+#: A bell that cannot be rung is put back, and the scheduler must not stand still for it: by kombu's own figures it
+#: would try for 6 s. (A worker's connection comes back by other rules.)
+_REFUSED_AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
 
 class BrokerUnavailable(TransientError):
@@ -80,8 +83,9 @@ def _limits(stage: Stage) -> dict[str, float]:
 
 def _transport_options(url: str) -> dict[str, Any]:
     if url.startswith("amqp"):
-        return {"confirm_publish": True}
+        return {"confirm_publish": True, **_REFUSED_AT_ONCE}
     return {
+        **_REFUSED_AT_ONCE,
         "visibility_timeout": 3600,
         "socket_timeout": 5,
         "socket_connect_timeout": 3,
