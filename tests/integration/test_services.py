@@ -25,6 +25,7 @@ from shared.resources import open_resources
 from shared.waiting import WaitingSet
 from tests.core import Board, board_at, scheduler_settings
 from tests.origin import Origin, picture
+from tests.servers import Valkey, free_port
 from tests.system import Service, System, until
 
 WORKERS = ("downloader", "validator", "uploader")
@@ -358,3 +359,78 @@ def _reaches(board: Board, chunk: int, state: ChunkState) -> Callable[[], Awaita
         return await board.state(chunk) is state
 
     return has_reached
+
+
+async def test_a_worker_takes_work_again_after_redis_was_restarted(database_url: str, tmp_path: Path) -> None:
+    with Valkey() as redis:
+        system = System(database_url, redis.url, tmp_path)
+        async with board_at(database_url) as board:
+            job = await board.submit(system.spool, ["ftp://nothing.example/1"], tmp_path / "out")
+            with system.running("downloader") as (worker,):
+                redis.kill()
+                redis.start()
+
+                await plan_and_ring_once(system, board)
+                (chunk,) = await board.chunks_of(job)
+                await until("the chunk is downloaded", _reaches(board, chunk, VALIDATE.ready))
+
+                assert worker.process.poll() is None
+
+
+SERVICES = ("gateway", "scheduler", *WORKERS)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_wrong_settings_are_all_named_and_end_the_service_with_78(own_system: System, name: str) -> None:
+    service = own_system.start(
+        name, DATABASE_URL="mysql://u:hunter2@h/d", REDIS_URL="http://:hunter2@h", LOG_LEVEL="loud", CELL="No Cell"
+    )
+
+    assert service.process.wait(30) == 78
+    for variable in ("DATABASE_URL", "REDIS_URL", "LOG_LEVEL", "CELL"):
+        assert f"PIXCRAWLER_{variable}" in service.said()
+    assert "hunter2" not in service.said()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_without_its_database_ends_with_a_sentence(own_system: System, name: str) -> None:
+    nowhere = f"postgresql://u:hunter2@127.0.0.1:{free_port()}/d"
+
+    service = own_system.start(name, DATABASE_URL=nowhere, STARTUP_TIMEOUT_SECONDS="0.5")
+
+    assert service.process.wait(30) == 1
+    assert "PixCrawler cannot start: PostgreSQL does not answer" in service.said()
+    assert "Traceback" not in service.said()
+    assert "hunter2" not in service.said()
+
+
+async def test_a_service_refuses_a_schema_that_is_not_its_own(own_system: System) -> None:
+    async with board_at(own_system.database_url) as board:
+        await board.run("UPDATE alembic_version SET version_num = '9999'")
+
+    service = own_system.start("scheduler", STARTUP_TIMEOUT_SECONDS="0.5")
+
+    assert service.process.wait(30) == 1
+    assert "the schema is at 9999" in service.said()
+
+
+def test_a_wrong_password_is_told_in_a_sentence(own_system: System) -> None:
+    parts = urlsplit(own_system.database_url)
+    wrong = urlunsplit(parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}"))
+
+    service = own_system.start("scheduler", DATABASE_URL=wrong, STARTUP_TIMEOUT_SECONDS="0.5")
+
+    assert service.process.wait(30) == 1
+    assert "PixCrawler cannot start" in service.said()
+    assert "Traceback" not in service.said()
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_whose_spool_cannot_be_opened_does_not_start(own_system: System, name: str) -> None:
+    blocking = own_system.folder / "file"
+    blocking.write_text("a file where a folder should be")
+
+    service = own_system.start(name, SPOOL_URL=str(blocking / "spool"))
+
+    assert service.process.wait(30) == 1
+    assert "PixCrawler cannot start" in service.said()
