@@ -1,0 +1,50 @@
+"""Settings: all mistakes at once, by variable; secrets are never printed."""
+
+import pytest
+
+from shared.settings import EXIT_CONFIG, Settings, WorkerSettings
+
+WRONG = {
+    "DATABASE_URL": "mysql://root:hunter2@host/db",
+    "REDIS_URL": "http://:hunter2@host",
+    "HTTP_PORT": "many",
+    "CELL": "Cell One",
+    "CONCURRENCY": "0",
+    "LOG_FORMAT": "xml",
+}
+
+
+def test_every_mistake_is_told_at_once_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in WRONG.items():
+        monkeypatch.setenv(f"PIXCRAWLER_{name}", value)
+
+    with pytest.raises(SystemExit) as ended:
+        WorkerSettings.load()
+
+    said = capsys.readouterr().err
+    assert ended.value.code == EXIT_CONFIG
+    assert [line.split(":")[0].strip() for line in said.splitlines()[1:]] == sorted(
+        (f"PIXCRAWLER_{name}" for name in WRONG), key=said.index
+    )
+    assert "hunter2" not in said
+
+
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXCRAWLER_DATABASE_URL", "postgresql://u:hunter2@h/d")
+    monkeypatch.setenv("PIXCRAWLER_BROKER_URL", "amqp://u:hunter2@h//")
+    monkeypatch.setenv("PIXCRAWLER_S3_SECRET_ACCESS_KEY", "hunter2")
+
+    settings = Settings.load()
+
+    assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump()}"
+    assert settings.broker() == "amqp://u:hunter2@h//"
+
+
+def test_the_broker_is_the_redis_when_none_is_named() -> None:
+    assert Settings.model_validate({"redis_url": "redis://h/3"}).broker() == "redis://h/3"
+
+
+def test_every_default_is_good() -> None:
+    assert WorkerSettings.load().concurrency == 7
