@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import structlog
@@ -22,7 +22,7 @@ from celery import Celery
 
 from shared import metrics, progress
 from shared.chunk import Claim, NewObject, StageResult, Verb
-from shared.closing import close_chunk
+from shared.closing import close_all
 from shared.db import bells, chunks, lifecycle, poison
 from shared.db.chunks import Verdict
 from shared.db.session import Connection, transaction
@@ -44,6 +44,8 @@ _SHOWN_EVERY = 0.5
 #: Seconds a claim, and a finished result, wait for the database to come back.
 _CLAIM_PATIENCE = 20.0
 _RESULT_PATIENCE = 900.0
+#: Seconds a cancelled task has to end before it is cancelled again.
+_CANCEL_AGAIN = 2.0
 
 
 class ClaimedChunk:
@@ -105,7 +107,11 @@ class StageWorker:
         except BadMessage as error:
             await self._keep_poison(message, error)
             return
-        claim = await self._claim(bell.chunk)
+        try:
+            claim = await self._claim(bell.chunk)
+        except DatabaseUnavailable as error:
+            log.warning("claim_hindered", chunk=bell.chunk, stage=self.stage.name, error=str(error))
+            return  # the scheduler rings again
         metrics.claims.labels(stage=self.stage.name, result="claimed" if claim else "refused").inc()
         if claim is None:
             log.debug("claim_refused", chunk=bell.chunk, stage=self.stage.name, why=bell.why)
@@ -161,46 +167,47 @@ class StageWorker:
     async def _work(self, chunk: ClaimedChunk) -> StageResult:
         """Runs the verb until it ends, its deadline passes, or the heartbeat brings bad news."""
         verb = asyncio.ensure_future(self._verb(chunk))
-        heart = asyncio.create_task(self._beat(chunk))
+        over = asyncio.Event()
+        heart = asyncio.create_task(self._beat(chunk, over))
         try:
             async with asyncio.timeout(self.stage.deadline.total_seconds()):
                 await asyncio.wait({verb, heart}, return_when=asyncio.FIRST_COMPLETED)
             if not verb.done():
-                raise heart.result()
+                heart.result()  # raises the bad news
             return _checked(chunk.claim, verb.result())
         except TimeoutError as error:
             raise ChunkError(f"the stage took longer than {self.stage.deadline}") from error
         finally:
-            for task in (verb, heart):
-                task.cancel()
-            await asyncio.wait({verb, heart})
+            over.set()  # a cancellation alone does not do: redis-py may take it for a time-out of its own
+            await _stop(verb, heart)
 
-    async def _beat(self, chunk: ClaimedChunk) -> PixCrawlerError:
-        """Shows progress and keeps the lease; returns the bad news when there is some.
+    async def _beat(self, chunk: ClaimedChunk, over: asyncio.Event) -> None:
+        """Shows progress and keeps the lease until it is over. Raises ClaimLost or JobCancelled on bad news.
 
         While the database is away the work goes on: its result is committed later, or refused by its fence.
         """
         shown, next_beat = chunk.live, time.monotonic() + HEARTBEAT.total_seconds()
-        while True:
-            await asyncio.sleep(_SHOWN_EVERY)
+        while not over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SHOWN_EVERY):  # wait_for of Python 3.11 may swallow a cancellation
+                    await over.wait()
             if chunk.live != shown:
                 shown = chunk.live
                 await progress.write(self.resources.redis, chunk.claim.job_id, chunk.claim.chunk_id, shown)
-            if time.monotonic() < next_beat:
-                continue
-            next_beat = time.monotonic() + HEARTBEAT.total_seconds()
-            with suppress(DatabaseUnavailable):
-                verdict = await self._verdict(chunk)
-                if verdict is Verdict.LOST:
-                    return ClaimLost("the lease went to somebody else")
-                if verdict is Verdict.CANCEL and not self.stage.outlasts_cancel:
-                    return JobCancelled("the job was cancelled")
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + HEARTBEAT.total_seconds()
+                with suppress(DatabaseUnavailable):
+                    await self._keep_lease(chunk)
 
-    async def _verdict(self, chunk: ClaimedChunk) -> Verdict:
+    async def _keep_lease(self, chunk: ClaimedChunk) -> None:
         async with transaction(self.resources.engine) as connection:
-            return await chunks.beat(
+            verdict = await chunks.beat(
                 connection, self.stage, chunk.claim, done=chunk.live.done, work_bytes=chunk.live.size_bytes
             )
+        if verdict is Verdict.LOST:
+            raise ClaimLost("the lease went to somebody else")
+        if verdict is Verdict.CANCEL and not self.stage.outlasts_cancel:
+            raise JobCancelled("the job was cancelled")
 
     async def _go_on(self, claim: Claim) -> None:
         if next_stage(self.stage):
@@ -217,13 +224,10 @@ class StageWorker:
 
     async def _close(self, claim: Claim) -> None:
         """Closes the ended chunk; the janitor or the scheduler does it when something is away here."""
-        try:
+        with suppress(DatabaseUnavailable):
             async with transaction(self.resources.engine) as connection:
                 ended = await chunks.ended(connection, chunk_id=claim.chunk_id)
-            for one in ended:
-                await close_chunk(self.resources, one, actor=self.stage.service)
-        except TransientError as error:
-            log.warning("chunk_not_closed", error=str(error))
+            await close_all(self.resources, ended, actor=self.stage.service)
 
     async def _give_up(self, chunk: ClaimedChunk, error: BaseException, started: float) -> None:
         """Carries out what the policy decides; what cannot be written is found by its lease later."""
@@ -233,9 +237,17 @@ class StageWorker:
             await self.commit(
                 lambda connection: self._apply(connection, claim, decision, error), patience=_CLAIM_PATIENCE
             )
-        await self.resources.area.discard(chunk.work_key)
+        await self._discard_draft(chunk)
         if isinstance(decision, End):
             await self._close(claim)
+
+    async def _discard_draft(self, chunk: ClaimedChunk) -> None:
+        """Removes what this claim wrote, unless its result was committed and only the answer was lost."""
+        with suppress(DatabaseUnavailable):  # then the chunk's end removes it
+            async with transaction(self.resources.engine) as connection:
+                is_published = await chunks.is_published(connection, chunk.claim)
+            if not is_published:
+                await self.resources.area.discard(chunk.work_key)
 
     async def _apply(
         self,
@@ -291,6 +303,17 @@ class StageWorker:
             error=str(error),
             exc_info=None if is_expected else error,
         )
+
+
+async def _stop(*tasks: asyncio.Future[Any]) -> None:
+    """Cancels tasks and waits for them; again and again, for a library may swallow a cancellation."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN)
+        for task in left:
+            log.warning("cancellation_swallowed", task=repr(task))
 
 
 def _checked(claim: Claim, result: StageResult) -> StageResult:
