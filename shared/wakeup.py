@@ -28,7 +28,8 @@ class Wakeup:
     async def wait(self, seconds: float) -> None:
         """Returns when notified, at the latest after that long."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.event.wait()
         self.event.clear()
 
     async def close(self) -> None:
