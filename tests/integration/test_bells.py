@@ -23,6 +23,18 @@ async def test_two_ringers_at_once_take_each_bell_once(database_url: str) -> Non
         assert await board.take_bells() == []
 
 
+async def test_a_bell_that_another_is_about_to_take_is_passed_over(database_url: str) -> None:
+    async with board_at(database_url) as board:
+        await board.admit(*await board.chunks_of(await board.job(chunks=3)))
+
+        async with transaction(board.engine) as connection:
+            taken = await bells.take(connection, hold=LONG_HOLD, why=Why.DISPATCHED, limit=2)
+            others = await board.take_bells()
+
+        assert len(taken) == 2
+        assert len(others) == 1
+
+
 async def test_a_bell_tells_stage_cell_and_why(database_url: str) -> None:
     async with board_at(database_url) as board:
         job = await board.job()

@@ -136,6 +136,16 @@ class ChunkMachine(RuleBasedStateMachine):
             assert (claim.attempt, claim.crashes, claim.restarts) == (chunk.attempt, chunk.crashes, chunk.restarts)
             self.claims.append((place, stage, claim))
 
+    @precondition(lambda self: self.is_admissible and any(chunk.fence for chunk in self.model))
+    @rule(number=st.integers(0, 99))
+    def lose_to_another(self, number: int) -> None:
+        """A worker falls silent and another claims its chunk: from now on the first is a former owner."""
+        place, stage, _ = self.claims[number % len(self.claims)]
+        if self.model[place].state is stage.running:
+            self.expire(stage, {place})
+            if self.model[place].state is stage.ready:
+                self.claim(place, stage)
+
     def pick(self, number: int) -> tuple[ModelChunk, Stage, Claim, bool]:
         """A claim ever made, and whether it is still good."""
         place, stage, claim = self.claims[number % len(self.claims)]
@@ -331,6 +341,37 @@ def test_rows_follow_the_model_whatever_happens(machine_parts: tuple[Board, Loop
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("write", ["advance", "hand_back", "end", "restart", "settle"])
+async def test_a_former_owner_writes_nothing(database_url: str, write: str) -> None:
+    async with board_at(database_url) as board:
+        (chunk,) = await board.chunks_of(await board.job())
+        former = await board.claimed(UPLOAD, chunk)
+        async with transaction(board.engine) as connection:
+            await chunks.hand_back(connection, UPLOAD, former, pause=timedelta(0), burns_attempt=False)
+        assert await board.claim(UPLOAD, chunk, owner="successor") is not None
+        before, history = await board.chunk(chunk), await board.histories()
+        writes: dict[str, Callable[[Any], Any]] = {
+            "advance": lambda c: chunks.advance(c, UPLOAD, former, StageResult(passed=4)),
+            "hand_back": lambda c: chunks.hand_back(c, UPLOAD, former, pause=timedelta(0), burns_attempt=True),
+            "end": lambda c: chunks.end(c, UPLOAD, former, Outcome.FAILED),
+            "restart": lambda c: chunks.restart(c, UPLOAD, former, error="gone"),
+            "settle": lambda c: chunks.settle(c, former, UPLOAD, {0: "aa" * 32}),
+        }
+
+        async def run() -> None:
+            async with transaction(board.engine) as connection:
+                await writes[write](connection)
+
+        with pytest.raises(ClaimLost):
+            await run()
+
+        assert await board.chunk(chunk) == before
+        assert await board.histories() == history
+        assert await board.run("SELECT * FROM fingerprints") == []
+        async with transaction(board.engine) as connection:
+            assert await chunks.beat(connection, UPLOAD, former, done=1, work_bytes=1) is Verdict.LOST
 
 
 async def test_a_result_is_committed_although_the_job_was_paused_meanwhile(database_url: str) -> None:
