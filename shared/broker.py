@@ -17,7 +17,7 @@ from kombu.exceptions import KombuError
 
 from shared.db.bells import Bell
 from shared.errors import TransientError
-from shared.messages import ChunkMessage
+from shared.messages import BellKeys, ChunkMessage
 from shared.pipeline import DEFAULT_CELL, PIPELINE, Stage
 from shared.settings import Settings
 
@@ -41,6 +41,7 @@ def _queue(name: str) -> Queue:
 def build_app(settings: Settings, stage: Stage | None = None) -> Celery:
     """An app that can ring every stage, and that consumes only `stage` (in this cell) when it is a worker's."""
     app = Celery("pixcrawler", broker=settings.broker(), set_as_current=True)
+    app.bell_keys = BellKeys.of(settings)  # not in `app.conf`, which Celery shows to people
     cells = {DEFAULT_CELL, settings.cell}
     app.conf.update(
         task_queues=[_queue(declared.queue_of(cell)) for declared in PIPELINE for cell in sorted(cells)],
@@ -110,7 +111,7 @@ def ring(app: Celery, bell: Bell) -> None:
     with _translated_errors():
         app.send_task(
             bell.stage.task,
-            args=[message.encode()],
+            args=[app.bell_keys.signed(message).encode()],
             queue=queue,
             headers={"traceparent": bell.traceparent} if bell.traceparent else None,
         )

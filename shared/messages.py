@@ -2,16 +2,22 @@
 
 The row in PostgreSQL is the job; a message that is lost, doubled, late or forged costs a refused claim.
 Unknown fields are ignored, so that an old worker reads a new message; an unknown version is not guessed at.
+Where Redis is shared with others, bells may be signed, so that only who has the key rings them.
 """
 
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from shared.pipeline import DEFAULT_CELL, PIPELINE
+from shared.settings import Settings
 
 VERSION = 1
 
@@ -41,6 +47,8 @@ class ChunkMessage(BaseModel):
     cell: str = DEFAULT_CELL
     why: Why
     sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    #: HMAC-SHA256, hex; see `BellKeys`.
+    signature: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
     @field_validator("version")
     @classmethod
@@ -71,3 +79,43 @@ class ChunkMessage(BaseModel):
                 f"{'.'.join(map(str, mistake['loc'])) or 'message'}: {mistake['msg']}" for mistake in mistakes
             )
             raise BadMessage(named) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BellKeys:
+    """What bells are signed with and checked by; without a key they are neither signed nor checked.
+
+    A signature covers version, chunk, stage, attempt and cell. It does not stop a bell from being rung twice:
+    that costs a refused claim.
+    """
+
+    #: Signs, and is accepted.
+    current: SecretStr | None = None
+    #: Accepted too, while one key follows another.
+    other: SecretStr | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "BellKeys":
+        return cls(current=settings.bell_key, other=settings.bell_key_old)
+
+    def signed(self, message: ChunkMessage) -> ChunkMessage:
+        """The message with its signature; as it was when there is no key."""
+        if self.current is None:
+            return message
+        return message.model_copy(update={"signature": _signature(message, self.current)})
+
+    def check(self, message: ChunkMessage) -> None:
+        """Raises BadMessage for a message that nobody who has a key has signed."""
+        if self.current is None:
+            return
+        if message.signature is None:
+            raise BadMessage("signature: missing")
+        given = message.signature.encode()
+        keys = [key for key in (self.current, self.other) if key is not None]
+        if not any(hmac.compare_digest(_signature(message, key).encode(), given) for key in keys):
+            raise BadMessage("signature: by none of the keys")
+
+
+def _signature(message: ChunkMessage, key: SecretStr) -> str:
+    covered = ["pixcrawler.bell", message.version, message.chunk, message.stage, message.attempt, message.cell]
+    return hmac.new(key.get_secret_value().encode(), json.dumps(covered).encode(), hashlib.sha256).hexdigest()

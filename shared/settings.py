@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.pipeline import DEFAULT_CELL
@@ -45,6 +45,12 @@ class Settings(StorageSettings):
         default=SecretStr("redis://127.0.0.1:6379/0"), description="Redis: priority set, manners, progress"
     )
     broker_url: SecretStr | None = Field(default=None, description="Celery's broker; the Redis above when not set")
+    bell_key: SecretStr | None = Field(
+        default=None, min_length=32, description="Signs bells, and refuses others; the same for all services"
+    )
+    bell_key_old: SecretStr | None = Field(
+        default=None, min_length=32, description="Accepted beside bell_key, while one key follows another"
+    )
     spool_url: str = Field(
         default="/var/lib/pixcrawler/spool", description="Where lists and plans are kept: a folder, az:// or s3://"
     )
@@ -59,6 +65,13 @@ class Settings(StorageSettings):
     )
     log_format: Literal["json", "console"] = Field(default="json", description="A JSON object a line, or for people")
     startup_timeout_seconds: float = Field(default=60.0, gt=0, description="How long to wait for the servers at start")
+
+    @field_validator("bell_key_old")
+    @classmethod
+    def _has_a_successor(cls, value: SecretStr | None, known: ValidationInfo) -> SecretStr | None:
+        if value is not None and known.data.get("bell_key", value) is None:
+            raise ValueError("needs PIXCRAWLER_BELL_KEY beside it")
+        return value
 
     @field_validator("database_url")
     @classmethod

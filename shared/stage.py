@@ -27,7 +27,7 @@ from shared.db import bells, chunks, lifecycle, poison
 from shared.db.chunks import Verdict
 from shared.db.session import Connection, transaction
 from shared.errors import ChunkError, ClaimLost, DatabaseUnavailable, PixCrawlerError, TransientError, WorkAreaGone
-from shared.messages import BadMessage, ChunkMessage, Why
+from shared.messages import BadMessage, BellKeys, ChunkMessage, Why
 from shared.pipeline import HEARTBEAT, Stage, next_stage
 from shared.policy import BeginAnew, End, HandBack, JobCancelled, LetGo, decide
 from shared.progress import Live
@@ -99,11 +99,13 @@ class StageWorker:
         self._verb = verb
         self._owner = owner
         self._hold = hold
+        self._bell_keys = BellKeys.of(resources.settings)
 
     async def answer(self, message: object) -> None:
         """Carries the chunk of a message, if it is to be had."""
         try:
             bell = ChunkMessage.decode(message)
+            self._bell_keys.check(bell)
         except BadMessage as error:
             await self._keep_poison(message, error)
             return

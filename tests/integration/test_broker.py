@@ -1,6 +1,7 @@
 """Bells on the wire: by queue and through the anonymous exchange, refused when mistyped, put back when lost."""
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured, QueueNotFound
+from pydantic import SecretStr
 from redis import Redis
 
 from shared.broker import BrokerUnavailable, build_app, ring
-from shared.messages import ChunkMessage
+from shared.messages import BellKeys, ChunkMessage
 from shared.pipeline import DOWNLOAD, PIPELINE, UPLOAD
 from shared.ringing import ring_all
 from shared.settings import Settings
@@ -63,7 +65,7 @@ async def test_what_was_rung_can_be_read_by_a_worker(database_url: str, redis: R
         ring(app, bell)
 
         (raw,) = redis.lrange("download", 0, -1)
-        body = json.loads(__import__("base64").b64decode(json.loads(raw)["body"]))
+        body = json.loads(base64.b64decode(json.loads(raw)["body"]))
         message = ChunkMessage.decode(body[0][0])
 
         assert (message.chunk, message.job, message.stage, message.cell) == (
@@ -72,6 +74,22 @@ async def test_what_was_rung_can_be_read_by_a_worker(database_url: str, redis: R
             "download",
             "main",
         )
+
+
+async def test_a_bell_is_signed_when_there_is_a_key(database_url: str, redis_url: str, redis: Redis) -> None:
+    key = "n" * 32
+    app = app_of(redis_url, bell_key=key)
+    async with board_at(database_url) as board:
+        (bell,) = await _due(board)
+
+        ring(app, bell)
+
+    (raw,) = redis.lrange("download", 0, -1)
+    body = json.loads(base64.b64decode(json.loads(raw)["body"]))
+    BellKeys(current=SecretStr(key)).check(ChunkMessage.decode(body[0][0]))
+    assert key not in raw.decode() + json.dumps(body)
+    assert key not in f"{app.conf.humanize(with_defaults=True, censored=False)}"
+    app.close()
 
 
 async def test_a_bell_arrives_after_redis_forgot_everything(database_url: str, redis: Redis, app: Celery) -> None:

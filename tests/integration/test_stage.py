@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from pydantic import SecretStr
 
 from shared import stage as stage_module
 from shared.broker import build_app
 from shared.chunk import Chunk, StageResult
 from shared.errors import ChunkError, DatabaseUnavailable, PermanentError, StoreRefused, StoreUnavailable, WorkAreaGone
-from shared.messages import ChunkMessage, Why
+from shared.messages import BellKeys, ChunkMessage, Why
 from shared.pipeline import DOWNLOAD, UPLOAD, ChunkState, JobState, Stage
 from shared.resources import Resources, open_resources
 from shared.stage import StageWorker
@@ -186,6 +187,28 @@ async def test_a_message_nobody_can_read_is_kept(board: Board, worker: Callable[
 
     (kept,) = await board.run("SELECT * FROM poison_messages")
     assert (kept.queue, len(kept.body)) == ("download", 4096 - len("\\u0000"))
+
+
+async def test_a_bell_that_nobody_with_a_key_has_signed_is_kept_and_claims_nothing(
+    board: Board, chunk: int, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    settings = scheduler_settings(database_url, redis_url, tmp_path, bell_key="n" * 32, bell_key_old="o" * 32)
+    bell = ChunkMessage.decode(await message(board, chunk))
+    app = build_app(settings)
+    async with open_resources(settings) as resources:
+        worker = StageWorker(DOWNLOAD, resources, app, publishing, owner="worker", hold=NO_HOLD)
+
+        await worker.answer(bell.encode())
+        await worker.answer(BellKeys(current=SecretStr("s" * 32)).signed(bell).encode())
+
+        assert (await board.chunk(chunk)).fence == 0
+        errors = await board.run("SELECT error FROM poison_messages ORDER BY id")
+        assert [row.error for row in errors] == ["signature: missing", "signature: by none of the keys"]
+
+        await worker.answer(BellKeys(current=SecretStr("o" * 32)).signed(bell).encode())
+
+        assert await board.state(chunk) is ChunkState.VALIDATE_READY
+    app.close()
 
 
 async def test_news_of_a_cancelled_job_or_another_owner_stop_the_verb(

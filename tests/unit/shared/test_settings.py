@@ -1,6 +1,7 @@
 """Settings: all mistakes at once, by variable; secrets are never printed."""
 
 import pytest
+from pydantic import ValidationError
 
 from shared.settings import EXIT_CONFIG, Settings, WorkerSettings
 
@@ -36,6 +37,9 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXCRAWLER_BROKER_URL", "amqp://u:hunter2@h//")
     monkeypatch.setenv("PIXCRAWLER_S3_SECRET_ACCESS_KEY", "hunter2")
 
+    monkeypatch.setenv("PIXCRAWLER_BELL_KEY", "hunter2" * 5)
+    monkeypatch.setenv("PIXCRAWLER_BELL_KEY_OLD", "hunter2" * 6)
+
     settings = Settings.load()
 
     assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump()}"
@@ -44,6 +48,17 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_broker_is_the_redis_when_none_is_named() -> None:
     assert Settings.model_validate({"redis_url": "redis://h/3"}).broker() == "redis://h/3"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"bell_key": "hunter2"}, "bell_key"), ({"bell_key_old": "hunter2" * 5}, "PIXCRAWLER_BELL_KEY beside it")],
+)
+def test_a_short_key_and_an_old_key_alone_are_mistakes(wrong: dict[str, str], named: str) -> None:
+    with pytest.raises(ValidationError, match=named) as refused:
+        Settings.model_validate(wrong)
+
+    assert "hunter2" not in str(refused.value)
 
 
 def test_every_default_is_good() -> None:
