@@ -54,8 +54,9 @@ def _say(sentence: str, exit_code: int, is_json: bool, *, code: str = "") -> int
 
 
 def _usage(error: TyperException) -> str:
-    message = error.format_message().strip()
-    return f"{message} See: pixcrawler --help" if message and "\n" not in message else message
+    # What a validator of ours says comes with pydantic's own head.
+    message = error.format_message().strip().replace("Value error, ", "")
+    return f"{message.rstrip('.')}; see pixcrawler --help" if message and "\n" not in message else message
 
 
 def _sentence(error: PixCrawlerError) -> str:

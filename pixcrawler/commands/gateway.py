@@ -5,9 +5,11 @@ from pixcrawler.commands.exits import Exit, Failure
 
 
 def open_client(gateway: str | None, api_key: str | None) -> Client:
-    """Raises Failure when no gateway is named and no stack is up."""
+    """Raises Failure when no gateway is named and no stack is up, or one is named without a key."""
     if gateway:
-        return Client(gateway, api_key or "")
+        if not api_key:
+            raise Failure(f"the gateway at {gateway} wants a key; set PIXCRAWLER_API_KEY", Exit.AUTHENTICATION)
+        return Client(gateway, api_key)
     url, key = _running_stack()
     return Client(url, api_key or key)
 

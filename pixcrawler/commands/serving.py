@@ -16,7 +16,9 @@ def serve(port: int | None, reporter: Reporter) -> None:
     with LocalStack(on_event=show, gateway_port=port) as stack:
         key = stack.home.secrets / "api-key"
         reporter.event("ready", {"gateway": stack.url, "api_key_file": str(key)})
-        reporter.note(f"PixCrawler is up at {stack.url}; its API is described at {stack.url}/docs.")
+        if port is not None and not stack.url.endswith(f":{port}"):
+            reporter.note(f"Your stack is up already, so port {port} is not used.")
+        reporter.note(f"PixCrawler is up at {stack.url}; its API is described at {stack.url}/openapi.json.")
         reporter.note("In another terminal: pixcrawler submit my-urls.csv --to ./cats, then pixcrawler list")
         reporter.note(f'From elsewhere on this machine: PIXCRAWLER_GATEWAY={stack.url}, the key is in "{key}"')
         reporter.note("Ctrl-C stops it; jobs under way go on at the next start.")

@@ -27,11 +27,11 @@ def check_platform(system: str = sys.platform, machine: str | None = None) -> No
     if system == "linux" and processor == "arm64":
         processor = "aarch64"
     if system.startswith("win"):
-        raise LocalStackError("The embedded stack does not run on Windows; use WSL or Docker.")
+        raise LocalStackError("The embedded stack does not run on Windows; use WSL.")
     if (system, processor) not in _SUPPORTED:
         raise LocalStackError(
             f"The embedded stack runs on Linux (x86-64, arm64) and macOS (arm64), not on {system} {processor}; "
-            "use Docker or a gateway elsewhere."
+            "use a gateway elsewhere."
         )
 
 

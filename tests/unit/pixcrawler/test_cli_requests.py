@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from pixcrawler.commands.exits import Failure
+from pixcrawler.cli import main
+from pixcrawler.commands.exits import Exit, Failure
+from pixcrawler.commands.gateway import open_client
 from pixcrawler.commands.lists import checked_list, whole_destination
 from pixcrawler.commands.options import Choices, split
 from pixcrawler.commands.sample import port_for
@@ -116,3 +118,29 @@ def test_help_lists_every_command() -> None:
     for name in ("run", "up", "submit", "status", "watch", "cancel", "pause", "resume", "list", "rejects", "version"):
         assert f" {name} " in shown.stdout
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "a.csv"], "Missing option '--to'; see pixcrawler --help"),
+        (["run", "a.csv", "--to", "x", "--bogus"], "No such option: --bogus; see pixcrawler --help"),
+        # pydantic's own head of a validator's sentence is not shown
+        (["run", "a.csv", "--to", "x", "--depth", "no"], "Invalid value for '--depth': 'no' is not one of"),
+    ],
+)
+def test_a_mistyped_command_is_answered_in_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+
+    assert ended.value.code == Exit.USAGE
+    assert capsys.readouterr().err.startswith(f"pixcrawler: {sentence}")
+
+
+def test_a_gateway_without_a_key_is_not_asked() -> None:
+    with pytest.raises(Failure, match="set PIXCRAWLER_API_KEY") as refused:
+        open_client("http://127.0.0.1:9", None)
+
+    assert refused.value.code == Exit.AUTHENTICATION
