@@ -7,6 +7,7 @@ database, little memory, and a parent that watches each image. It reads chunks f
 import contextlib
 import ctypes
 import errno
+import faulthandler
 import json
 import mmap
 import os
@@ -28,7 +29,11 @@ MEBIBYTE = 1 << 20
 MAX_FILE = 8 << 30
 MAX_OPEN_FILES = 64
 
+#: Decoders give way to what must answer: servers, downloads, the parent that watches the clock.
+NICENESS = 5
+
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -36,6 +41,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 def main(arguments: list[str]) -> int:
     """Judges chunks until stdin closes. Arguments: the parent's id, the position's descriptor, memory in MiB."""
     parent, descriptor, memory_mb = (int(argument) for argument in arguments)
+    faulthandler.enable()  # the operator's log shows which decoder crashed
     confine(parent)
     position = Position(descriptor)
     replies = _private_stdout()
@@ -60,12 +66,21 @@ def confine(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE, MAX_FILE))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
+    # No process or thread more; the user's other ones are left alone, for only our own births are refused.
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    os.nice(NICENESS)
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0), (_PR_SET_PDEATHSIG, signal.SIGKILL)):
+            _prctl(option, value)
     if os.getppid() != parent:  # it died before it could be watched
         raise SystemExit(0)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Raises OSError when the kernel refuses: a decoder that is not confined does not start."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option} was refused")
 
 
 def run(work: ChunkWork, position: Position, memory_mb: int) -> None:

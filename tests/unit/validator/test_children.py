@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,11 +17,34 @@ from shared.reasons import Reason
 from shared.recipe import Depth, Recipe
 from tests import images
 from validator.children import Columns, DecodeChildren, Limits, allowance, child_environment
+from validator.decode import MAX_FILE, MAX_OPEN_FILES, NICENESS
 from validator.work import At, ChunkWork, WorkRow
 
 FULL = Recipe(depth=Depth.FULL)
 #: Takes some tenths of a second to decode, so that a look at the position finds the child at work.
 SLOW = images.png_of(8000, 7000, 8, 0, images.zeros(8001 * 7000))
+
+ROOT = Path(__file__).parents[3]
+CHILD_LIMITS = {
+    "RLIMIT_CORE": 0,
+    "RLIMIT_NPROC": 0,
+    "RLIMIT_NOFILE": MAX_OPEN_FILES,
+    "RLIMIT_FSIZE": MAX_FILE,
+}
+#: As a user without rights, for the limit on processes does not bind root.
+_CONFINED = """
+import ctypes, os
+from validator.decode import confine
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+confine(os.getppid())
+print("dumpable", ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+try:
+    os.fork()
+except BlockingIOError:
+    print("fork refused")
+"""
 
 
 def work_of(folder: Path, bodies: Sequence[bytes], recipe: Recipe = FULL) -> ChunkWork:
@@ -255,3 +279,32 @@ def test_a_decoder_loads_no_broker_database_or_network() -> None:
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
 
     assert not set(loaded.stdout.split()) & {"celery", "kombu", "sqlalchemy", "asyncpg", "redis", "pyarrow", "asyncio"}
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """What the kernel says of a process."""
+    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+
+
+async def test_a_child_can_start_nothing_open_little_and_not_be_read(children: DecodeChildren, tmp_path: Path) -> None:
+    await children.judge(work_of(tmp_path, [images.jpeg()]), unwatched)
+    assert children.pid is not None
+    child = psutil.Process(children.pid)
+
+    status = status_of(child.pid)
+    limits = {name: resource.prlimit(child.pid, getattr(resource, name))[0] for name in CHILD_LIMITS}
+
+    assert limits == CHILD_LIMITS
+    assert 0 < resource.prlimit(child.pid, resource.RLIMIT_AS)[0] < 8 << 30
+    assert status["NoNewPrivs"] == "1"
+    assert child.nice() >= NICENESS
+    assert child.num_threads() == 1
+    assert not child.net_connections(kind="all")
+
+
+def test_what_a_confined_process_may_not_do() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", _CONFINED], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+    )
+
+    assert said.stdout.split() == ["dumpable", "0", "fork", "refused"]
