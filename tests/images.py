@@ -166,6 +166,20 @@ def png_bomb(side: int = 20_000) -> bytes:
     return png_of(side, side, 8, 0, zeros((side + 1) * side))
 
 
+def animated_png_of(frames: int, side: int) -> bytes:
+    """A grey PNG of so many black frames, each as large as the picture: a few kilobytes, minutes to decode."""
+    pixels = zeros((side + 1) * side)
+    control = [struct.pack(">IIIIIHHBB", 0, side, side, 0, 0, 1, 10, 0, 0)]
+    control += [struct.pack(">IIIIIHHBB", 2 * n + 1, side, side, 0, 0, 1, 10, 0, 0) for n in range(frames - 1)]
+    chunks = [chunk(b"acTL", struct.pack(">II", frames, 0)), chunk(b"fcTL", control[0])]
+    later = b"".join(
+        chunk(b"fcTL", head) + chunk(b"fdAT", struct.pack(">I", 2 * n + 2) + pixels)
+        for n, head in enumerate(control[1:])
+    )
+    whole = png_of(side, side, 8, 0, pixels, *chunks)
+    return whole[:-12] + later + whole[-12:]
+
+
 def grey_png_16(value: int = 48_000) -> bytes:
     """A flat grey PNG of 16 bits."""
     row = b"\0" + struct.pack(">H", value) * SIZE[0]

@@ -168,6 +168,11 @@ class DecodeChildren:
         """The running child's process id."""
         return None if self._child is None else self._child.pid
 
+    async def start(self) -> None:
+        """Starts the child now, so that the next image need not wait for it. Raises ChunkError."""
+        async with self._one_chunk:
+            await self._running()
+
     async def judge(self, work: ChunkWork, watch: Callable[[At], None]) -> dict[int, Columns]:
         """Verdict columns for every row of the work, by place. `watch` hears the sums as they grow.
 

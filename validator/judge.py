@@ -10,7 +10,7 @@ from shared.recipe import ImageKind, Recipe
 from validator.checks import check, has_enough_bytes, is_allowed_format
 from validator.fingerprint import phash, sha256
 from validator.geometry import Geometry, plan_resize
-from validator.pixels import Pixels, decode
+from validator.pixels import OUT_OF_MEMORY, Pixels, decode
 from validator.rewrite import render, stored_kind, strip, upright_size
 from validator.walk import Body, Picture, Rejection, kind_of, walk
 from validator.walk.exif import tags_of, to_json
@@ -90,7 +90,7 @@ def _store_pixels(
     try:
         rendered = render(pixels, picture, recipe, geometry, exif)
     except MemoryError:
-        rendered = Rejection(Reason.DECODER_CRASHED, "the encoder ran out of memory")
+        rendered = Rejection(Reason.DECODER_CRASHED, OUT_OF_MEMORY)
     if isinstance(rendered, Rejection):
         return verdict.reject(rendered)
     return _store(verdict, body, rendered.body, rendered.kind, (rendered.width, rendered.height))

@@ -27,6 +27,9 @@ from validator.walk import Body, Picture, Rejection
 #: decodes only those whose perceptual hash is cheap; the others have none.
 SMALL_PIXELS = 512 * 512
 
+#: The detail of a rejection for want of memory.
+OUT_OF_MEMORY = "the decoder ran out of memory"
+
 _NAMES = {ImageKind.JPEG: "JPEG", ImageKind.PNG: "PNG", ImageKind.WEBP: "WEBP", ImageKind.GIF: "GIF"}
 _MAX_DETAIL = 120
 #: Rows of pixels that are laid over white at once.
@@ -134,7 +137,7 @@ def over_white(image: Image.Image) -> Image.Image:
 
 
 def _out_of_memory() -> Rejection:
-    return Rejection(Reason.DECODER_CRASHED, "the decoder ran out of memory")
+    return Rejection(Reason.DECODER_CRASHED, OUT_OF_MEMORY)
 
 
 def _one_line(text: str) -> str:

@@ -19,7 +19,11 @@ class ValidatorSettings(WorkerSettings):
 
     concurrency: int = Field(default_factory=usable_cpus, ge=1, le=64, description="Chunks at once; one a core")
     image_deadline_seconds: float = Field(
-        default=10.0, gt=0, le=120, description="Longest that one image may be decoded and encoded"
+        # With the killing it makes less than ten seconds.
+        default=9.0,
+        gt=0,
+        le=120,
+        description="Longest that one image may be decoded and encoded",
     )
     decode_memory_mb: int = Field(
         default=1024, ge=128, le=65_536, description="Address space a decoder may use beyond its own start, in MiB"

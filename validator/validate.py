@@ -43,13 +43,17 @@ async def open_validator(settings: ValidatorSettings) -> AsyncIterator[Verb]:
 
     Enter it on the event loop's own thread, which must live as long: the child dies with that thread.
     """
-    limits = Limits(
+    async with DecodeChildren(limits_of(settings)) as children:
+        yield partial(validate, children=children)
+
+
+def limits_of(settings: ValidatorSettings) -> Limits:
+    """What the settings allow a decode child."""
+    return Limits(
         image_seconds=settings.image_deadline_seconds,
         memory_mb=settings.decode_memory_mb,
         chunk_seconds=(VALIDATE.deadline - _MARGIN).total_seconds(),
     )
-    async with DecodeChildren(limits) as children:
-        yield partial(validate, children=children)
 
 
 async def validate(chunk: Chunk, *, children: DecodeChildren) -> StageResult:

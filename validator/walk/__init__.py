@@ -12,7 +12,7 @@ from shared.reasons import Reason
 from shared.recipe import ImageKind
 from validator.walk.gif import walk_gif
 from validator.walk.jpeg import walk_jpeg
-from validator.walk.picture import Body, Limits, Picture, RefusedError, Rejection, Role, Span, Walk, starts_with
+from validator.walk.picture import CUT, Body, Limits, Picture, RefusedError, Rejection, Role, Span, Walk, starts_with
 from validator.walk.png import SIGNATURE, walk_png
 from validator.walk.webp import walk_webp
 
@@ -68,7 +68,7 @@ def walk(body: Body, kind: ImageKind, *, max_pixels: int) -> Picture | Rejection
     except RefusedError as refused:
         return refused.rejection
     except (IndexError, struct.error):
-        return Rejection(Reason.CORRUPT_IMAGE, "the file is cut")
+        return Rejection(Reason.CORRUPT_IMAGE, CUT)
 
 
 def _unknown(body: Body) -> Rejection:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from shared.reasons import Reason
 from shared.recipe import ImageKind
-from validator.walk.picture import Body, Limits, Picture, RefusedError, Role, Spans, corrupt, u16le
+from validator.walk.picture import TOO_MANY_PARTS, Body, Limits, Picture, RefusedError, Role, Spans, corrupt, u16le
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _GRAPHIC_CONTROL, _APPLICATION = 0xF9, 0xFF
@@ -69,7 +69,7 @@ def _skip_sub_blocks(body: Body, at: int, found: _Found) -> int:
         at += 1 + length
         found.sub_blocks += 1
         if found.sub_blocks > most:
-            raise RefusedError(Reason.TOO_COMPLEX, "too many small blocks")
+            raise RefusedError(Reason.TOO_COMPLEX, TOO_MANY_PARTS)
     return at + 1
 
 

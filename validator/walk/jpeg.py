@@ -99,10 +99,10 @@ def _scan_end(body: Body, found: _Found, start: int, limits: Limits) -> int:
     if not found.channels:
         raise corrupt("a scan before the frame header")
     found.scans += 1
-    limits.check_scans(found.scans)
+    limits.check_scans(found.scans, found.width * found.height)
     after = _MARKER.search(body, start)
     if after is None:
-        raise corrupt("no end marker")
+        raise cut()
     return after.start()
 
 

@@ -17,6 +17,15 @@ MAX_FRAMES = 100
 MAX_PARTS = 4096
 BYTES_PER_PART = 4096
 
+#: Of the longest pictures: pixels times scans. Twenty scans over 64 million pixels take a second or two.
+MAX_SCANNED = 20 * 64_000_000
+
+# Details that say more than their reason does, and are asked for elsewhere.
+CUT = "the file is cut"
+NO_AREA = "the picture has no area"
+TOO_MANY_SCANS = "too many scans"
+TOO_MANY_PARTS = "too many segments"
+
 Body = memoryview
 
 
@@ -109,7 +118,7 @@ class Limits:
     def check_size(self, width: int, height: int) -> None:
         """Refuses a picture without area or with too much of it."""
         if width < 1 or height < 1:
-            raise corrupt("the picture has no area")
+            raise corrupt(NO_AREA)
         if width > MAX_SIDE or height > MAX_SIDE or width * height > self.max_pixels:
             raise RefusedError(Reason.TOO_MANY_PIXELS, f"{width} x {height} pixels")
 
@@ -117,14 +126,15 @@ class Limits:
         if frames > MAX_FRAMES:
             raise RefusedError(Reason.TOO_MANY_FRAMES, f"more than {MAX_FRAMES} frames")
 
-    def check_scans(self, scans: int) -> None:
-        if scans > MAX_SCANS:
-            raise RefusedError(Reason.TOO_COMPLEX, f"more than {MAX_SCANS} scans")
+    def check_scans(self, scans: int, pixels: int) -> None:
+        """`pixels` is the area that each scan goes over."""
+        if scans > MAX_SCANS or scans * pixels > MAX_SCANNED:
+            raise RefusedError(Reason.TOO_COMPLEX, TOO_MANY_SCANS)
 
     def check_parts(self, parts: int, size: int) -> None:
         """`size` is the length of the file in bytes."""
         if parts > MAX_PARTS + size // BYTES_PER_PART:
-            raise RefusedError(Reason.TOO_COMPLEX, "too many segments")
+            raise RefusedError(Reason.TOO_COMPLEX, TOO_MANY_PARTS)
 
 
 def corrupt(detail: str) -> RefusedError:
@@ -134,7 +144,7 @@ def corrupt(detail: str) -> RefusedError:
 
 def cut() -> RefusedError:
     """A refusal of a file that ends too early."""
-    return corrupt("the file is cut")
+    return corrupt(CUT)
 
 
 def u16be(body: Body, at: int) -> int:
