@@ -4,7 +4,8 @@ JSON only; every queue declared, so that a mistyped one is an error; no retry, E
 guarantees are conditional UPDATEs in PostgreSQL. On Redis messages are acknowledged early and taken only
 when a child is free: late acknowledgement kills busy workers of Celery 5.7.0 when Redis restarts. Bells are
 published by queue through the anonymous exchange, because a named exchange on Redis drops every message
-silently after FLUSHALL. The only module that imports kombu.
+silently after FLUSHALL. No remote control, and what a service has not acknowledged lies under keys of its
+own, so that each may have a Redis user with least rights (`infra/redis/`). The only module that imports kombu.
 """
 
 from collections.abc import Iterator
@@ -64,11 +65,12 @@ def build_app(settings: Settings, stage: Stage | None = None) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_lost_wait=2,
+        worker_enable_remote_control=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_pool_acquire_timeout=5,
-        broker_transport_options=_transport_options(settings.broker()),
+        broker_transport_options=_transport_options(settings.broker(), stage),
         enable_utc=True,
         event_queue_exclusive=None,
     )
@@ -82,11 +84,15 @@ def _limits(stage: Stage) -> dict[str, float]:
     return {"soft_time_limit": deadline + _SOFT_LIMIT_AFTER, "time_limit": deadline + _HARD_LIMIT_AFTER}
 
 
-def _transport_options(url: str) -> dict[str, Any]:
+def _transport_options(url: str, stage: Stage | None) -> dict[str, Any]:
     if url.startswith("amqp"):
         return {"confirm_publish": True, **_REFUSED_AT_ONCE}
+    unacked = f"pixcrawler:unacked:{stage.service if stage else 'nobody'}"
     return {
         **_REFUSED_AT_ONCE,
+        "unacked_key": unacked,
+        "unacked_index_key": f"{unacked}:index",
+        "unacked_mutex_key": f"{unacked}:mutex",
         "visibility_timeout": 3600,
         "socket_timeout": 5,
         "socket_connect_timeout": 3,

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from redis import Redis
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 Provider = Literal["containers", "wheels"]
@@ -158,6 +159,8 @@ class Valkey:
 
     #: Whether what it holds outlives a restart.
     is_durable: bool = False
+    #: More of the server's own.
+    options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.port = free_port()
@@ -182,6 +185,7 @@ class Valkey:
         command = [
             *(get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
             *("--maxmemory-policy", "noeviction", "--logfile", str(folder / "log"), *keep),
+            *self.options,
         ]
         self._server = self._running.enter_context(
             _spawned(command, folder / "out", stop_with=signal.SIGTERM, drop_privileges=False)
@@ -208,6 +212,8 @@ def _accepts(binaries: Path, port: int) -> bool:
 def _answers(client: Redis) -> bool:
     try:
         return bool(client.ping())
+    except AuthenticationError:
+        return True  # it answers, only not to us
     except (RedisConnectionError, OSError):
         return False
 
