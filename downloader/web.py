@@ -5,8 +5,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from downloader.engine import Engine
 from downloader.hosts import HostLeftAlone, Hosts, Permit
 from downloader.pack import Body
 from downloader.resolver import Resolver
@@ -62,13 +62,19 @@ class Outcome:
         return self.answer.reason
 
 
+class Transport(Protocol):
+    """Carries out one exchange: `downloader.engine`, or a script in its place. A failure is an answer."""
+
+    async def fetch(self, request: Request) -> Answer: ...
+
+
 class Web:
     """The way out, shared by images and robots.txt."""
 
     def __init__(
         self,
         *,
-        engine: Engine,
+        engine: Transport,
         resolver: Resolver,
         guard: Guard,
         hosts: Hosts,
@@ -104,7 +110,7 @@ class Web:
         if answer.reason is not None or answer.head.status not in _REDIRECTS:
             return None
         location = answer.head.get("location")
-        return self.guard.check_redirect(target, location) if location else None
+        return self.guard.check_redirect(target, _as_sent(location)) if location else None
 
     async def _hop(self, target: Target, wish: Wish, seconds_left: float) -> tuple[Answer, float]:
         addresses = await self._resolver.resolve(target)
@@ -147,6 +153,14 @@ class Web:
             stall_seconds=self._stall_seconds,
             deadline_seconds=seconds,
         )
+
+
+def _as_sent(location: str) -> str:
+    """A Location that hosts send in UTF-8, against the rules, as browsers read it; any other stays Latin-1."""
+    try:
+        return location.encode("latin-1").decode()
+    except UnicodeError:
+        return location
 
 
 def _tell(permit: Permit, answer: Answer) -> None:
