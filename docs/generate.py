@@ -276,12 +276,21 @@ def _command() -> Iterator[str]:
         "",
         "Progress goes to stderr, results to stdout. [Exit codes](exit-codes.md) tell how a command ended.",
     )
-    for name, command in get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+    for name, command in _commands(get_command(cli.app)):
         yield from ("", f"## pixcrawler {name}", "", command.help, "")
         parameters = [each for each in command.params if each.name != "help"]
         yield from ("| argument or option | meaning |", "| --- | --- |") if parameters else ()
         for parameter in parameters:
             yield f"| {_usage(parameter)} | {_cell(parameter.help or '')} |"
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its whole name, those of a group behind one another."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _usage(parameter: Any) -> str:

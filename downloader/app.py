@@ -5,11 +5,15 @@ import shared.worker  # isort: skip  # sets what celery reads when it is importe
 from downloader import tasks
 from downloader.download import open_downloader
 from downloader.settings import DownloaderSettings
+from shared.db import blocked
 from shared.pipeline import DOWNLOAD
 
 settings = DownloaderSettings.load()
 celery = shared.worker.build_worker(
-    DOWNLOAD, settings, lambda resources: open_downloader(settings, resources.redis), keeps_house=True
+    DOWNLOAD,
+    settings,
+    lambda resources: open_downloader(settings, resources.redis, blocked.live(resources.engine)),
+    keeps_house=True,
 )
 
 __all__ = ["celery", "settings", "tasks"]

@@ -22,6 +22,7 @@ from downloader.robots import Robots
 from downloader.settings import DownloaderSettings
 from downloader.trust import certificates
 from downloader.web import Web
+from shared.blocklist import LiveBlocklist
 from shared.chunk import Chunk, StageResult, Verb
 from shared.guard import Guard, Refusal, Target
 from shared.reasons import Reason
@@ -30,10 +31,16 @@ from shared.workdir.local import full_disk_is_transient
 
 
 @asynccontextmanager
-async def open_downloader(settings: DownloaderSettings, redis: Any) -> AsyncIterator[Verb]:
-    """The verb, with everything it keeps between chunks. `redis` as `shared.cache` opens it; stays the caller's."""
+async def open_downloader(
+    settings: DownloaderSettings, redis: Any, blocked: LiveBlocklist | None = None
+) -> AsyncIterator[Verb]:
+    """The verb, with everything it keeps between chunks. `redis` as `shared.cache` opens it; stays the caller's.
+
+    `blocked` is what was taken down; None, for tests: nothing.
+    """
+    blocked = blocked or LiveBlocklist()
     async with AsyncExitStack() as stack:
-        guard = Guard(settings.policy())
+        guard = Guard(settings.policy(), is_taken_down=blocked.holds_target)
         engine = await stack.enter_async_context(
             Engine(slots=settings.transfers_per_child, agent=settings.agent, ca_file=certificates(settings.ca_file))
         )
@@ -51,7 +58,10 @@ async def open_downloader(settings: DownloaderSettings, redis: Any) -> AsyncIter
         )
         robots = Robots(redis, web, hosts)
         stack.push_async_callback(robots.close)
-        yield Downloader(web=web, robots=robots, hosts=hosts, deadline_seconds=settings.chunk_deadline_seconds).download
+        downloader = Downloader(
+            web=web, robots=robots, hosts=hosts, blocked=blocked, deadline_seconds=settings.chunk_deadline_seconds
+        )
+        yield downloader.download
 
 
 def _open_hosts(settings: DownloaderSettings, guard: Guard, redis: Any) -> Hosts:
@@ -96,15 +106,19 @@ def _end(pack: Pack, path: Path, *, is_whole: bool) -> None:
 class Downloader:
     """Downloads chunks with parts that outlive them."""
 
-    def __init__(self, *, web: Web, robots: Robots, hosts: Hosts, deadline_seconds: float) -> None:
+    def __init__(
+        self, *, web: Web, robots: Robots, hosts: Hosts, blocked: LiveBlocklist, deadline_seconds: float
+    ) -> None:
         self._web = web
         self._robots = robots
         self._hosts = hosts
+        self._blocked = blocked
         self._deadline_seconds = deadline_seconds
 
     async def download(self, chunk: Chunk) -> StageResult:
-        """The verb. Raises WorkAreaFull; a row that cannot be had is data."""
+        """The verb. Raises WorkAreaFull, DatabaseUnavailable; a row that cannot be had is data."""
         ends = asyncio.get_running_loop().time() + self._deadline_seconds
+        await self._blocked.refresh()
         source = await chunk.source()
         draft = await chunk.draft()
         async with _open_pack(draft.path(PACK)) as pack:

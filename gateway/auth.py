@@ -78,3 +78,4 @@ def _unauthorized(detail: str) -> ApiError:
 
 Reader = Annotated[Caller, Security(requires(Scope.JOBS_READ))]
 Writer = Annotated[Caller, Security(requires(Scope.JOBS_WRITE))]
+Admin = Annotated[Caller, Security(requires(Scope.ADMIN))]

@@ -49,6 +49,24 @@ def image_place(cursor: str | None) -> tuple[int, int]:
     return ordinal, offset
 
 
+def of_takedown(takedown_id: int) -> str:
+    """The place behind a takedown in a list of them."""
+    return _encode([takedown_id])
+
+
+def takedown_place(cursor: str | None) -> int | None:
+    """The place that `of_takedown` encoded. Raises ApiError for anything else."""
+    if cursor is None:
+        return None
+    try:
+        (takedown_id,) = _decode(cursor)
+    except (ValueError, TypeError):
+        raise _unusable() from None
+    if type(takedown_id) is not int or not 0 <= takedown_id < 2**63:
+        raise _unusable()
+    return takedown_id
+
+
 def _encode(place: list[object]) -> str:
     return base64.urlsafe_b64encode(json.dumps(place, separators=(",", ":")).encode()).decode().rstrip("=")
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from shared.blocklist import Kind
 from shared.manifest import ListFormat
 from shared.pipeline import JobState
 from shared.recipe import Recipe
@@ -185,6 +186,38 @@ class ManifestOut(BaseModel):
     filename: str
     size_bytes: int
     sha256: str
+
+
+class TakedownIn(_Request):
+    """What is to be neither fetched nor stored any more, in any dataset."""
+
+    kind: Literal["url", "host", "sha256", "phash"] = Field(
+        description="url: that address; host: that name and all below it; sha256: those bytes; phash: that picture"
+    )
+    value: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(storable)] = Field(
+        description="Kept in its one spelling", examples=["https://example.com/cat.jpg"]
+    )
+    note: Annotated[str, Field(max_length=2000), AfterValidator(storable)] = Field(
+        default="", description="Who asked, and where that is written down"
+    )
+
+
+class TakedownOut(BaseModel):
+    """A takedown in force; lifted, in the answer to its removal."""
+
+    id: int
+    kind: Kind
+    value: str
+    note: str
+    created_at: datetime
+
+
+class TakedownPage(BaseModel):
+    """Takedowns, newest first."""
+
+    data: list[TakedownOut]
+    has_more: bool
+    next_cursor: str | None
 
 
 class Me(BaseModel):

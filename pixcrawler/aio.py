@@ -22,9 +22,9 @@ from pixcrawler.connection import (
     raise_for,
 )
 from pixcrawler.errors import UnavailableError, WaitTimeout
-from pixcrawler.models import Job, JobRequest, Manifest, Me, Submission
+from pixcrawler.models import Job, JobRequest, Manifest, Me, Submission, Takedown, TakedownRequest
 from pixcrawler.retry import PASSING, Retries
-from pixcrawler.words import ImageStatus, JobState
+from pixcrawler.words import ImageStatus, JobState, TakedownKind
 
 Body = Callable[[], AsyncIterator[bytes]]
 
@@ -109,6 +109,24 @@ class AsyncClient:
 
     async def resume(self, job_id: JobId) -> Job:
         return await self._ask(calls.move(job_id, "resume"))
+
+    async def take_down(self, kind: TakedownKind, value: str, *, note: str = "") -> Takedown:
+        """Forbids to fetch or to store it, in any dataset. For administrators, as all of takedowns."""
+        return await self._ask(calls.take_down(TakedownRequest(kind=kind, value=value, note=note)))
+
+    async def takedowns(self, kind: TakedownKind | None = None) -> AsyncIterator[Takedown]:
+        """Those in force, newest first, fetched page by page."""
+        cursor = None
+        while True:
+            page = await self._ask(calls.takedowns(kind, cursor))
+            for each in page.data:
+                yield each
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def lift_takedown(self, takedown_id: int) -> Takedown:
+        """Allows again what a takedown forbade. Raises NotFoundError when there is none of that id."""
+        return await self._ask(calls.lift_takedown(takedown_id))
 
     async def events(self, job_id: JobId) -> AsyncIterator[Job]:
         """The job whenever it changes, at most twice a second, until it has ended; the last one is final.

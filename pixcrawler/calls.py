@@ -12,14 +12,26 @@ from uuid import UUID
 from pydantic import BaseModel, ValidationError
 
 from pixcrawler.errors import ApiError, GatewayError
-from pixcrawler.models import ImagePage, Job, JobPage, JobRequest, Manifest, Me, Submission
-from pixcrawler.words import ImageStatus, JobState
+from pixcrawler.models import (
+    ImagePage,
+    Job,
+    JobPage,
+    JobRequest,
+    Manifest,
+    Me,
+    Submission,
+    Takedown,
+    TakedownPage,
+    TakedownRequest,
+)
+from pixcrawler.words import ImageStatus, JobState, TakedownKind
 
 Answer = TypeVar("Answer", bound=BaseModel)
 JobId = UUID | str
-#: Rows or jobs asked for at a time.
+#: Rows, jobs or takedowns asked for at a time.
 _IMAGES_A_PAGE = 500
 _JOBS_A_PAGE = 50
+_TAKEDOWNS_A_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,19 @@ def images(job_id: JobId, status: ImageStatus | None, reason: str | None, cursor
 
 def move(job_id: JobId, verb: str) -> Call[Job]:
     return Call("POST", f"{path_of(job_id)}/{verb}", Job)
+
+
+def take_down(request: TakedownRequest) -> Call[Takedown]:
+    return Call("POST", "/v1/admin/takedowns", Takedown, json=request.body())
+
+
+def takedowns(kind: TakedownKind | None, cursor: str | None) -> Call[TakedownPage]:
+    params = _given(kind=kind, cursor=cursor, limit=_TAKEDOWNS_A_PAGE)
+    return Call("GET", "/v1/admin/takedowns", TakedownPage, params=params)
+
+
+def lift_takedown(takedown_id: int) -> Call[Takedown]:
+    return Call("DELETE", f"/v1/admin/takedowns/{takedown_id}", Takedown)
 
 
 def path_of(job_id: JobId) -> str:

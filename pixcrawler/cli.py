@@ -15,7 +15,7 @@ from pixcrawler.commands.ending import guarded
 from pixcrawler.commands.exits import Failure
 from pixcrawler.commands.interrupts import Interrupts
 from pixcrawler.commands.options import ApiKey, Choices, Gateway, spread
-from pixcrawler.words import JobState
+from pixcrawler.words import JobState, TakedownKind
 
 app = typer.Typer(
     name="pixcrawler",
@@ -24,6 +24,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+admin = typer.Typer(help="For administrators of a gateway.", no_args_is_help=True)
+app.add_typer(admin, name="admin")
 
 AsJson = Annotated[bool, Option("--json", help="Lines of JSON on stdout, for programs.")]
 JobId = Annotated[str, Argument(metavar="JOB", help="The job's id.")]
@@ -163,6 +166,54 @@ def rejects(
 
     with open_client(gateway, api_key) as client:
         remote.list_rejects(client, job, reason, limit, is_json=as_json)
+
+
+@admin.command()
+def takedown(
+    kind: Annotated[TakedownKind, Argument(metavar="KIND", help="url, host, sha256 or phash.")],
+    value: Annotated[str, Argument(metavar="VALUE", help="The address, the name, or the hash as the index has it.")],
+    note: Annotated[str, Option(help="Who asked, and where that is written down.", metavar="TEXT")] = "",
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forbid to fetch or to store something, in any dataset."""
+    from pixcrawler.commands import takedowns as commands
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        commands.take_down(client, kind, value, note, is_json=as_json)
+
+
+@admin.command("takedowns")
+def list_takedowns(
+    kind: Annotated[TakedownKind | None, Option(help="Only those of this kind.")] = None,
+    limit: Annotated[int | None, Option(min=1, help="How many at most; by default all.")] = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was taken down, newest first."""
+    from pixcrawler.commands import takedowns as commands
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        commands.list_takedowns(client, kind, limit, is_json=as_json)
+
+
+@admin.command()
+def lift(
+    takedown_id: Annotated[int, Argument(metavar="ID", min=1, help="The takedown's id.")],
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Allow again what a takedown forbade."""
+    from pixcrawler.commands import takedowns as commands
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        commands.lift(client, takedown_id, is_json=as_json)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pixcrawler.words import Depth, ImageFormat, ImageKind, JobState, ListFormat, OutputFormat, ResizeMode
+from pixcrawler.words import Depth, ImageFormat, ImageKind, JobState, ListFormat, OutputFormat, ResizeMode, TakedownKind
 
 
 class _Request(BaseModel):
@@ -80,6 +80,14 @@ class JobRequest(_Request):
     list: ListOptions = Field(default_factory=ListOptions)
     destination: Destination
     recipe: Recipe = Field(default_factory=Recipe)
+
+
+class TakedownRequest(_Request):
+    """What is to be neither fetched nor stored any more."""
+
+    kind: TakedownKind
+    value: str
+    note: str = ""
 
 
 class _Answer(BaseModel):
@@ -158,6 +166,23 @@ class Me(_Answer):
     tenant: str
     tier: Literal["new", "enterprise", "free"] | str
     scopes: list[str]
+
+
+class Takedown(_Answer):
+    """A takedown in force; lifted, when it was removed by this answer."""
+
+    id: int
+    kind: TakedownKind
+    value: str
+    note: str
+    created_at: datetime
+
+
+class TakedownPage(_Answer):
+    """Takedowns, newest first."""
+
+    data: list[Takedown]
+    next_cursor: str | None
 
 
 class JobPage(_Answer):

@@ -85,3 +85,12 @@ class ImageStatus(StrEnum):
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
+
+
+class TakedownKind(StrEnum):
+    """By what a thing is taken down."""
+
+    URL = "url"
+    HOST = "host"
+    SHA256 = "sha256"
+    PHASH = "phash"

@@ -7,7 +7,7 @@ and the metadata services of two clouds global.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -79,31 +79,28 @@ class Policy:
 
 
 class Guard:
-    """The policy, applied."""
+    """The policy, applied. `is_taken_down` is asked for every URL that the policy lets pass."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    def __init__(
+        self, policy: Policy | None = None, *, is_taken_down: Callable[[Target], bool] = lambda target: False
+    ) -> None:
         self.policy = policy or Policy()
+        self._is_taken_down = is_taken_down
         # Lists repeat their hosts, and the tables are long.
         self._host_refusal = lru_cache(maxsize=4096)(self._check_host)
         self._is_allowed = lru_cache(maxsize=4096)(self._find_allowance)
 
     def check_url(self, url: str | None) -> Target | Refusal:
         """The parts of a URL that may be fetched, or why not."""
-        split = _split(url)
-        if isinstance(split, Refusal):
-            return split
-        host = _host(split.host)
-        if isinstance(host, Refusal):
-            return host
-        port = _port(split.port, split.scheme)
-        if port is None:
-            return _malformed()
-        literal = _literal(host)
-        refusal = self._host_refusal(host, literal) or self._check_port(port, self.is_allowed_host(host))
+        target = parsed(url)
+        if isinstance(target, Refusal):
+            return target
+        refusal = self._host_refusal(target.host, target.literal) or self._check_port(
+            target.port, self.is_allowed_host(target.host)
+        )
         if refusal:
             return refusal
-        target = Target(scheme=split.scheme, host=host, port=port, path=_ascii_path(split.path), literal=literal)
-        return target if _agrees(target) else _malformed()
+        return Refusal(Reason.BLOCKED_HOST, "taken_down") if self._is_taken_down(target) else target
 
     def check_redirect(self, source: Target, location: str | None) -> Target | Refusal:
         """Where a redirect leads. Every refusal is `redirect_blocked`, its class kept."""
@@ -268,6 +265,22 @@ def address_class(address: Address) -> str | None:
 def networks(cidrs: Sequence[str]) -> tuple[Network, ...]:
     """Blocks from their texts. Raises ValueError for one that has host bits or is none."""
     return tuple(ip_network(cidr) for cidr in cidrs)
+
+
+def parsed(url: str | None) -> Target | Refusal:
+    """The parts of a URL in their one spelling, whatever the policy, or why it is none."""
+    split = _split(url)
+    if isinstance(split, Refusal):
+        return split
+    host = _host(split.host)
+    if isinstance(host, Refusal):
+        return host
+    port = _port(split.port, split.scheme)
+    if port is None:
+        return _malformed()
+    path = _ascii_path(split.path)
+    target = Target(scheme=split.scheme, host=host, port=port, path=path, literal=_literal(host))
+    return target if _agrees(target) else _malformed()
 
 
 def _split(url: str | None) -> _Split | Refusal:

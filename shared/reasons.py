@@ -16,6 +16,7 @@ class Reason(StrEnum):
     BLOCKED_ADDRESS = "blocked_address"
     BLOCKED_HOST = "blocked_host"
     BLOCKED_PORT = "blocked_port"
+    TAKEN_DOWN = "taken_down"
     ROBOTS_DISALLOWED = "robots_disallowed"
     ROBOTS_UNREACHABLE = "robots_unreachable"
     OPTED_OUT = "opted_out"
@@ -87,8 +88,9 @@ _ROWS: tuple[tuple[Reason, Group, bool, str], ...] = (
     (Reason.BAD_URL, Group.INPUT, False, "The row holds no usable URL; correct it in the list."),
     (Reason.BAD_SCHEME, Group.INPUT, False, "Only http and https URLs are fetched."),
     (Reason.BLOCKED_ADDRESS, Group.POLICY, False, "The host is or resolves to an address that is not public."),
-    (Reason.BLOCKED_HOST, Group.POLICY, False, "The host or URL is on the operator's block list."),
+    (Reason.BLOCKED_HOST, Group.POLICY, False, "The host or URL was taken down or is denied by the operator."),
     (Reason.BLOCKED_PORT, Group.POLICY, False, "The port is not among those the operator allows."),
+    (Reason.TAKEN_DOWN, Group.POLICY, False, "The image was taken down and may not be stored; ask the operator."),
     (Reason.ROBOTS_DISALLOWED, Group.POLICY, False, "The site's robots.txt does not allow this URL."),
     (Reason.ROBOTS_UNREACHABLE, Group.POLICY, True, "The site's robots.txt could not be read; try again later."),
     (Reason.OPTED_OUT, Group.POLICY, False, "The answer's headers opt out of this use; ask the owner."),

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from shared.blocklist import Blocklist
 from shared.chunk import Claim, NewObject, SourceRef, StageResult
 from shared.index import from_parquet, index_key
 from shared.reasons import Reason
@@ -31,6 +32,7 @@ from shared.workdir import Draft, LocalWorkArea, WorkKey
 from tests import images
 from uploader.upload import upload
 
+NOTHING_TAKEN_DOWN = Blocklist()
 JOB = UUID("0192e4a0-0000-7000-8000-000000000001")
 DATASET = UUID("0192e4a0-0000-7000-8000-000000000002")
 
@@ -148,8 +150,8 @@ class ChunkTwin:
         self.recorded: list[NewObject] = []
         self.reports: list[tuple[int, int, int]] = []
 
-    async def upload(self, puts: int = 4) -> StageResult:
-        return await upload(self, puts=puts)
+    async def upload(self, puts: int = 4, blocked: Blocklist = NOTHING_TAKEN_DOWN) -> StageResult:
+        return await upload(self, puts=puts, blocked=blocked)
 
     def again(self) -> "ChunkTwin":
         """The same chunk in its next attempt: another fence, the same drafts."""

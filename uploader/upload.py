@@ -3,7 +3,8 @@
     finished already? ─yes─▶ adopt its index
            │no
            ▼
-    open verdicts ─▶ settle duplicates ─▶ put pictures ─▶ compare with what is held ─▶ put index ─▶ record objects
+    open verdicts ─▶ drop what was taken down ─▶ settle duplicates ─▶ put pictures ─▶ compare with what is held
+        ─▶ put index ─▶ record objects
 
 The index is stored last, so an index that exists says that its chunk is whole. Every step can run twice.
 """
@@ -16,6 +17,7 @@ from contextlib import asynccontextmanager
 import pyarrow as pa
 import structlog
 
+from shared.blocklist import Blocklist, LiveBlocklist
 from shared.chunk import Chunk, NewObject, StageResult, Verb
 from shared.errors import ChunkError
 from shared.index import (
@@ -42,16 +44,16 @@ _log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def open_uploader(settings: UploaderSettings) -> AsyncIterator[Verb]:
+async def open_uploader(settings: UploaderSettings, blocked: LiveBlocklist) -> AsyncIterator[Verb]:
     """The verb of this service; it holds nothing open between two chunks."""
 
     async def verb(chunk: Chunk) -> StageResult:
-        return await upload(chunk, puts=settings.puts)
+        return await upload(chunk, puts=settings.puts, blocked=await blocked.refresh())
 
     yield verb
 
 
-async def upload(chunk: Chunk, *, puts: int) -> StageResult:
+async def upload(chunk: Chunk, *, puts: int, blocked: Blocklist) -> StageResult:
     """Stores the chunk's accepted images and its index, or adopts what an earlier attempt stored.
 
     Raises StoreUnavailable, StoreRefused, WorkAreaFull, WorkAreaGone, and ChunkError when the destination or the
@@ -62,7 +64,7 @@ async def upload(chunk: Chunk, *, puts: int) -> StageResult:
         return adopted
     verdicts = await open_verdicts(chunk)
     records = records_of(verdicts.source, verdicts.fetched, verdicts.judged, revision=chunk.claim.revision)
-    records = await _settle_duplicates(chunk, records)
+    records = await _settle_duplicates(chunk, _without_taken_down(records, blocked))
     holding = await _put_pictures(chunk, verdicts, records, puts=puts)
     held = _as_held(records, holding)
     if holding.conflicts:
@@ -84,6 +86,14 @@ async def _adopt_finished(chunk: Chunk) -> StageResult | None:
     size_bytes = stored.size_bytes + sum(item.size_bytes for item in objects) + loose_bytes(claim, index)
     chunk.report(done=claim.rows, passed=passed, size_bytes=size_bytes)
     return StageResult(passed=passed, rejected=by_reason, size_bytes=size_bytes)
+
+
+def _without_taken_down(records: Sequence[Record], blocked: Blocklist) -> list[Record]:
+    """What was taken down since it was fetched is not stored either."""
+    return [
+        rejected(record, Reason.TAKEN_DOWN) if is_accepted(record) and blocked.holds_image(record) else record
+        for record in records
+    ]
 
 
 def _fingerprints(chunk: Chunk, records: Sequence[Record]) -> dict[int, str]:

@@ -17,10 +17,12 @@ from pixcrawler import calls, errors, models, reasons, words
 from pixcrawler.calls import Call
 from pixcrawler.commands.options import Choices
 from shared import pipeline, recipe
+from shared.blocklist import Kind
 from shared.manifest import ListFormat
 from shared.reasons import REASONS
 
 JOB = "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11"
+TAKEDOWN = 77
 REQUEST = models.JobRequest(source=models.Source(), destination=models.Destination(url="/data/cats"))
 CALLS: tuple[Call[Any], ...] = (
     calls.me(),
@@ -32,6 +34,9 @@ CALLS: tuple[Call[Any], ...] = (
     calls.move(JOB, "cancel"),
     calls.move(JOB, "pause"),
     calls.move(JOB, "resume"),
+    calls.take_down(models.TakedownRequest(kind=words.TakedownKind.HOST, value="example.com")),
+    calls.takedowns(words.TakedownKind.HOST, "cursor"),
+    calls.lift_takedown(TAKEDOWN),
 )
 
 
@@ -45,7 +50,7 @@ def openapi() -> dict[str, Any]:
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
 def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], openapi: dict[str, Any]) -> None:
-    path = call.path.replace(JOB, "{job_id}")
+    path = call.path.replace(JOB, "{job_id}").replace(str(TAKEDOWN), "{takedown_id}")
     operation = openapi["paths"][path][call.method.lower()]
 
     known = {parameter["name"] for parameter in operation.get("parameters", ())}
@@ -64,6 +69,7 @@ def test_progress_is_streamed_where_the_client_looks(openapi: dict[str, Any]) ->
         (models.ListOptions, schemas.ListOptions),
         (models.Destination, schemas.DestinationIn),
         (models.JobRequest, schemas.JobIn),
+        (models.TakedownRequest, schemas.TakedownIn),
     ],
 )
 def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
@@ -81,6 +87,8 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.JobPage, schemas.JobPage),
         (models.ImagePage, schemas.ImagePage),
         (models.Me, schemas.Me),
+        (models.Takedown, schemas.TakedownOut),
+        (models.TakedownPage, schemas.TakedownPage),
     ],
 )
 def test_answers_hold_what_the_client_reads(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
@@ -97,6 +105,7 @@ def test_answers_hold_what_the_client_reads(ours: type[BaseModel], theirs: type[
         (words.ImageKind, recipe.ImageKind),
         (words.ImageFormat, recipe.ImageFormat),
         (words.ResizeMode, recipe.ResizeMode),
+        (words.TakedownKind, Kind),
     ],
 )
 def test_words_are_the_same(ours: type[StrEnum], theirs: type[StrEnum]) -> None:

@@ -23,6 +23,9 @@ OPERATIONS = {
     "listImages": ("get", "/v1/jobs/{job_id}/images"),
     "streamJob": ("get", "/v1/jobs/{job_id}/events"),
     "uploadManifest": ("post", "/v1/manifests"),
+    "takeDown": ("post", "/v1/admin/takedowns"),
+    "listTakedowns": ("get", "/v1/admin/takedowns"),
+    "liftTakedown": ("delete", "/v1/admin/takedowns/{takedown_id}"),
     "getMe": ("get", "/v1/me"),
     "getLive": ("get", "/livez"),
     "getReady": ("get", "/readyz"),
@@ -95,7 +98,7 @@ def test_a_job_has_the_fields_that_clients_read(document: dict[str, Any]) -> Non
 def test_requests_forbid_unknown_fields(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
 
-    for name in ("JobIn", "Source", "ListOptions", "DestinationIn", "Recipe"):
+    for name in ("JobIn", "Source", "ListOptions", "DestinationIn", "Recipe", "TakedownIn"):
         assert schemas[name]["additionalProperties"] is False
 
 

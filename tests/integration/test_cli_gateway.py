@@ -16,7 +16,7 @@ from gateway.credentials import Scope
 from gateway.keys import create
 from gateway.settings import GatewaySettings
 from pixcrawler import AsyncClient, Client, Destination, JobRequest, JobState, ListOptions, Recipe, Source, errors
-from pixcrawler.words import Depth
+from pixcrawler.words import Depth, TakedownKind
 from shared.db.session import open_engine
 from shared.pipeline import Tier
 
@@ -181,3 +181,61 @@ async def test_the_command_talks_to_a_gateway_of_any_address(gateway: str, key: 
     assert json.loads(status[1])["recipe"]["depth"] == "full"
     assert paused[1].split() == [job.strip(), "paused"]
     assert (unreadable[0], "format" in unreadable[2]) == (2, True)
+
+
+async def test_an_administrator_takes_down_looks_and_lifts(gateway: str, database_url: str) -> None:
+    engine = open_engine(SecretStr(database_url), connections=1)
+    admin_key = await create(engine, tenant="operator", tier=Tier.FREE, name="test", scopes=(Scope.ADMIN,))
+    await engine.dispose()
+
+    def use() -> None:
+        with Client(gateway, admin_key) as client:
+            made = client.take_down(TakedownKind.URL, "HTTPS://Example.com/cat.jpg", note="ticket 7")
+            assert (made.value, made.note) == ("https://example.com/cat.jpg", "ticket 7")
+            assert list(client.takedowns(TakedownKind.URL)) == [made]
+            assert client.lift_takedown(made.id) == made
+            with pytest.raises(errors.NotFoundError):
+                client.lift_takedown(made.id)
+
+    await asyncio.to_thread(use)
+
+    async with AsyncClient(gateway, admin_key) as client:
+        other = await client.take_down(TakedownKind.HOST, "example.com")
+        assert [takedown async for takedown in client.takedowns()] == [other]
+        assert await client.lift_takedown(other.id) == other
+
+
+async def test_the_admin_commands_print_a_line_for_each_takedown(gateway: str, database_url: str) -> None:
+    engine = open_engine(SecretStr(database_url), connections=1)
+    admin_key = await create(engine, tenant="operator", tier=Tier.FREE, name="test", scopes=(Scope.ADMIN,))
+    await engine.dispose()
+
+    async def admin(*arguments: str) -> tuple[int, str]:
+        command = await asyncio.create_subprocess_exec(
+            *(
+                sys.executable,
+                "-m",
+                "pixcrawler.cli",
+                "admin",
+                *arguments,
+                "--gateway",
+                gateway,
+                "--api-key",
+                admin_key,
+            ),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, complaint = await command.communicate()
+        return command.returncode or 0, out.decode() or complaint.decode()
+
+    made = await admin("takedown", "host", "EXAMPLE.com", "--note", "ticket 7")
+    listed = await admin("takedowns")
+    refused = await admin("takedown", "sha256", "abc")
+    takedown_id = made[1].split("\t")[0]
+    lifted = await admin("lift", takedown_id)
+
+    assert made == (0, f"{takedown_id}\thost\texample.com\tticket 7\n")
+    assert made == listed == lifted
+    assert refused[0] != 0
+    assert "64 hex digits" in refused[1]

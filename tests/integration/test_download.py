@@ -5,7 +5,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from downloader.download import open_downloader
 from downloader.settings import DownloaderSettings
+from shared.blocklist import Blocklist, Kind, LiveBlocklist, Version, normalised
 from shared.cache import open_redis
 from shared.chunk import StageResult, Verb
 from shared.errors import WorkAreaFull
@@ -38,13 +39,28 @@ async def origin() -> AsyncIterator[Origin]:
         yield origin
 
 
+@dataclass
+class Takedowns:
+    """The list as the downloader reads it."""
+
+    entries: list[tuple[Kind, str]] = field(default_factory=list)
+
+    async def read(self, _known: Version | None) -> tuple[Version, Blocklist]:
+        return (len(self.entries),), Blocklist(self.entries)
+
+
 @pytest.fixture
-def downloader(redis_url: str) -> OpenDownloader:
+def takedowns() -> Takedowns:
+    return Takedowns()
+
+
+@pytest.fixture
+def downloader(redis_url: str, takedowns: Takedowns) -> OpenDownloader:
     @asynccontextmanager
     async def opened(**settings: object) -> AsyncIterator[Verb]:
         redis = open_redis(SecretStr(redis_url))
         chosen = DownloaderSettings.model_validate({"concurrency": 1, "transfers": 32} | ALLOWANCES | settings)
-        async with open_downloader(chosen, redis) as verb:
+        async with open_downloader(chosen, redis, LiveBlocklist(takedowns.read)) as verb:
             yield verb
         await redis.aclose()
 
@@ -190,6 +206,27 @@ async def test_what_may_not_or_cannot_be_asked_has_its_reason(desk: Desk, url: s
 
     assert row["reason"] == reason
     assert row["http_status"] is None
+
+
+async def test_what_was_taken_down_is_not_asked_for(desk: Desk, origin: Origin, takedowns: Takedowns) -> None:
+    taken, other = origin.url("/image/1"), origin.url("/image/2")
+    takedowns.entries.append((Kind.URL, normalised(Kind.URL, taken)))
+
+    refused, fetched, redirected = await desk.run(taken, other, origin.url(f"/redirect?to={taken}"))
+
+    assert (refused["reason"], refused["detail"]) == ("blocked_host", "taken_down")
+    assert fetched["reason"] is None
+    assert (redirected["reason"], redirected["detail"]) == ("redirect_blocked", "taken_down")
+    assert "/image/1" not in [request.path for request in origin.requests]
+
+
+async def test_a_host_that_was_taken_down_is_left_alone(desk: Desk, origin: Origin, takedowns: Takedowns) -> None:
+    takedowns.entries.append((Kind.HOST, "127.0.0.1"))
+
+    (row,) = await desk.run(origin.url("/image/1"))
+
+    assert row["reason"] == "blocked_host"
+    assert not origin.requests
 
 
 async def test_a_slow_drip_is_cut_before_its_deadline(

@@ -1,5 +1,6 @@
 """What one chunk leaves in its destination, and how its rows add up."""
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 from structlog.testing import capture_logs
 
+from shared.blocklist import Blocklist, Kind, LiveBlocklist, Version, normalised
 from shared.errors import ChunkError, StoreUnavailable, WorkAreaGone
 from shared.index import counts_of, index_key
 from shared.reasons import Reason
@@ -250,10 +252,38 @@ async def test_an_image_outside_its_pack_is_an_error_of_the_chunk(bench: Bench) 
         await chunk.upload()
 
 
+@pytest.mark.parametrize("output", FORMATS)
+async def test_what_was_taken_down_is_stored_nowhere_and_its_twin_neither(bench: Bench, output: OutputFormat) -> None:
+    taken = jpeg(11, caption="a cat")
+    rows = [taken, png(12), taken]
+    digest = hashlib.sha256(taken.body).hexdigest()
+    chunk = await bench.chunk(rows, recipe=recipe(output))
+
+    result = await chunk.upload(blocked=Blocklist([(Kind.SHA256, digest)]))
+
+    assert (result.passed, result.rejected) == (1, {"taken_down": 2})
+    assert [row["reason"] for row in await bench.index()] == ["taken_down", None, "taken_down"]
+    assert digest not in bench.fingerprints
+    data = [held.body for key, held in bench.memory.objects.items() if key.startswith("data/")]
+    assert not any(taken.body in body for body in data)
+
+
+@pytest.mark.parametrize(("kind", "value"), [(Kind.URL, "https://ORIGIN.test/0"), (Kind.HOST, "test")])
+async def test_an_address_taken_down_after_the_fetch_is_not_stored(bench: Bench, kind: Kind, value: str) -> None:
+    chunk = await bench.chunk([jpeg(11)], recipe=recipe(OutputFormat.FILES))
+
+    result = await chunk.upload(blocked=Blocklist([(kind, normalised(kind, value))]))
+
+    assert (result.passed, result.rejected) == (0, {"taken_down": 1})
+
+
 async def test_the_service_opens_its_verb_from_its_settings(bench: Bench) -> None:
     chunk = await bench.chunk(MIXED, recipe=recipe(OutputFormat.PARQUET))
 
-    async with open_uploader(UploaderSettings(puts=2)) as verb:
+    async def read(_known: Version | None) -> tuple[Version, Blocklist]:
+        return (1,), Blocklist([(Kind.SHA256, hashlib.sha256(MIXED[0].body).hexdigest())])
+
+    async with open_uploader(UploaderSettings(puts=2), LiveBlocklist(read)) as verb:
         result = await verb(chunk)
 
-    assert result.passed == 4
+    assert (result.passed, result.rejected[Reason.TAKEN_DOWN]) == (3, 1)

@@ -1,0 +1,31 @@
+"""The administrator's commands about takedowns: make one, show them, lift one."""
+
+import json
+import sys
+from itertools import islice
+
+from pixcrawler.client import Client
+from pixcrawler.models import Takedown
+from pixcrawler.words import TakedownKind
+
+
+def take_down(client: Client, kind: TakedownKind, value: str, note: str, *, is_json: bool) -> None:
+    _show(client.take_down(kind, value, note=note), is_json=is_json)
+
+
+def list_takedowns(client: Client, kind: TakedownKind | None, limit: int | None, *, is_json: bool) -> None:
+    for takedown in islice(client.takedowns(kind), limit):
+        _show(takedown, is_json=is_json)
+
+
+def lift(client: Client, takedown_id: int, *, is_json: bool) -> None:
+    _show(client.lift_takedown(takedown_id), is_json=is_json)
+
+
+def _show(takedown: Takedown, *, is_json: bool) -> None:
+    """Id, kind, value and note, parted by tabs; with JSON a line with all that is known."""
+    if is_json:
+        line = json.dumps(takedown.model_dump(mode="json"))
+    else:
+        line = "\t".join((str(takedown.id), takedown.kind, takedown.value, takedown.note))
+    sys.stdout.write(f"{line}\n")
