@@ -10,7 +10,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    collapse_addresses,
+    ip_address,
+    ip_network,
+)
 from urllib.parse import quote, urljoin, urlsplit
 
 import idna
@@ -228,7 +236,16 @@ _V6 = tuple(
         ("ff00::/8", "multicast"),
     )
 )
-_V6_GLOBAL = IPv6Network("2000::/3")
+#: All of IPv6 that may be fetched from, but for the blocks above.
+V6_GLOBAL = IPv6Network("2000::/3")
+
+#: The same table for firewalls, which know no classes: what is refused of IPv4 and of `V6_GLOBAL`.
+REFUSED_V4 = tuple(
+    collapse_addresses(
+        [block for block, _ in _V4] + [IPv4Network(place) for place in METADATA if isinstance(place, IPv4Address)]
+    )
+)
+REFUSED_V6 = tuple(collapse_addresses(block for block, _ in _V6 if block.subnet_of(V6_GLOBAL)))
 
 _INSIDE = {"localhost", "local", "internal", "arpa", "lan", "corp", "home", "intranet", "private", "svc"}
 _NOWHERE = {"test", "invalid", "example", "onion", "i2p"}
@@ -259,7 +276,7 @@ def address_class(address: Address) -> str | None:
     if address.scope_id:
         return "zone_id"
     special = next((name for block, name in _V6 if address in block), None)
-    return special or (None if address in _V6_GLOBAL else "reserved")
+    return special or (None if address in V6_GLOBAL else "reserved")
 
 
 def networks(cidrs: Sequence[str]) -> tuple[Network, ...]:

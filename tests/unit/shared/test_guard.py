@@ -4,7 +4,20 @@ from ipaddress import ip_address
 
 import pytest
 
-from shared.guard import ANY_PORT, MAX_URL, METADATA, Guard, Policy, Refusal, Target, address_class, networks
+from shared.guard import (
+    ANY_PORT,
+    MAX_URL,
+    METADATA,
+    REFUSED_V4,
+    REFUSED_V6,
+    V6_GLOBAL,
+    Guard,
+    Policy,
+    Refusal,
+    Target,
+    address_class,
+    networks,
+)
 from shared.reasons import Reason
 
 GOOD = [
@@ -145,6 +158,18 @@ def test_a_url_that_breaks_a_rule_is_refused_not_repaired(url: str | None, reaso
 @pytest.mark.parametrize(("address", "expected"), ADDRESSES)
 def test_each_address_has_its_class(address: str, expected: str | None) -> None:
     assert address_class(ip_address(address)) == expected
+
+
+@pytest.mark.parametrize("address", [*(address for address, _ in ADDRESSES), *map(str, METADATA)])
+def test_a_firewall_with_the_table_refuses_what_the_guard_refuses(address: str) -> None:
+    parsed = ip_address(address)
+    is_open = (
+        not any(parsed in block for block in REFUSED_V4)
+        if parsed.version == 4
+        else parsed in V6_GLOBAL and not any(parsed in block for block in REFUSED_V6)
+    )
+
+    assert is_open == (Guard().check_address("example.com", address) is None)
 
 
 @pytest.mark.parametrize(("address", "expected"), ADDRESSES)
