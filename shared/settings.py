@@ -115,5 +115,5 @@ def explain(error: ValidationError) -> str:
     lines = ["PixCrawler cannot start; correct these settings:"]
     for mistake in error.errors(include_input=False, include_url=False, include_context=False):
         name = ENV_PREFIX + "__".join(str(part) for part in mistake["loc"]).upper()
-        lines.append(f"  {name}: {mistake['msg']}")
+        lines.append(f"  {name}: {mistake['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines) + "\n"

@@ -49,7 +49,7 @@ def follow(client: Client, job: Job, reporter: Reporter) -> Followed:
     """Shows the job until it has ended or is paused. Raises the client's errors."""
     pace = Pace(job)
     if job.state.is_final:
-        return Followed(job, job.images_per_second)
+        return Followed(job, None)  # it has ended before; nothing was fast or slow now
     for event in client.events(job.id):
         pace.note(event)
         reporter.job(event)

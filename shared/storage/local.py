@@ -87,7 +87,10 @@ class LocalStore:
 
     def _prepare(self) -> None:
         with self._translated():
-            self._root.mkdir(parents=True, exist_ok=True)
+            try:
+                self._root.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # of a folder just made: a place like /proc, which takes none
+                raise StoreRefused(f"no folder can be made at {self._root}; choose another place") from error
             self._sweep()
 
     def _sweep(self) -> None:

@@ -147,3 +147,8 @@ async def test_a_folder_that_vanished_is_not_made_again(store: ObjectStore, lake
 async def test_a_missing_body_is_not_blamed_on_the_store(store: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await put(store, "a.tar", tmp_path / "absent")
+
+
+async def test_a_place_that_takes_no_folder_is_refused() -> None:
+    with pytest.raises(StoreRefused, match="no folder can be made"):
+        await open_store(Destination.parse("/proc/pixcrawler/cats"), StorageSettings())

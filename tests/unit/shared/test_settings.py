@@ -30,6 +30,7 @@ def test_every_mistake_is_told_at_once_by_its_variable(
         (f"PIXCRAWLER_{name}" for name in WRONG), key=said.index
     )
     assert "hunter2" not in said
+    assert "Value error" not in said
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
