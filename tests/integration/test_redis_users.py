@@ -1,35 +1,21 @@
-"""Each service with a Redis user of its own: a whole job runs, and what is nobody's business is refused."""
+"""Redis users: each may send what its service sends, and nothing else."""
 
-import asyncio
 import os
 import shlex
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
 
 import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from gateway.credentials import Scope
-from gateway.keys import create
-from pixcrawler import Client, Destination, Job, JobRequest, JobState, Recipe, Source
-from pixcrawler.sample import sample_origin
 from shared.broker import build_app
-from shared.pipeline import PIPELINE, Stage, Tier
+from shared.pipeline import PIPELINE, Stage
 from shared.settings import Settings
 from tests.architecture.tree import ROOT, SERVICES
-from tests.core import board_at
-from tests.servers import Valkey, free_port
-from tests.system import System
-
-PASSWORDS = {service: f"password of {service}" for service in (*SERVICES, "admin")}
-ROWS = 40
-#: What redis-py asks of a newer server than 7.0, and does without.
-NOT_NEEDED = {"client|setinfo"}
-
+from tests.privileges import redis_url_for, redis_users, with_redis_users
+from tests.servers import Valkey
 
 EVERYBODY_IS_REFUSED = (
     "FLUSHALL",
@@ -108,68 +94,18 @@ REFUSED_SINCE_7 = {
 }
 
 
-def users(*options: str) -> list[list[str]]:
-    """The ACL file's lines, split into words."""
-    environment = {f"REDIS_PASSWORD_{name.upper()}": password for name, password in PASSWORDS.items()}
-    written = subprocess.run(
-        ["sh", ROOT / "infra" / "redis" / "users.sh", *options],
-        env={"PATH": os.environ["PATH"], **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [shlex.split(line, comments=False) for line in written.stdout.splitlines()]
-
-
-def url_for(user: str, url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(PASSWORDS[user])}@{parts.hostname}:{parts.port}"))
-
-
 @pytest.fixture
 def guarded_url(redis_url: str) -> Iterator[str]:
     """The session's Redis with a user for each service."""
-    with with_users(redis_url) as url:
+    with with_redis_users(redis_url) as url:
         yield url
-
-
-@contextmanager
-def with_users(url: str, *options: str) -> Iterator[str]:
-    with Redis.from_url(url) as admin:
-        made = [words[1:] for words in users(*options) if words[1] != "default"]
-        admin.acl_log_reset()
-        for name, *rules in made:
-            admin.execute_command("ACL", "SETUSER", name, "reset", *rules)
-        yield url
-        admin.acl_deluser(*(name for name, *_ in made))
-
-
-async def test_a_whole_job_runs_with_every_service_as_its_own_user(
-    database_url: str, guarded_url: str, tmp_path: Path
-) -> None:
-    async with board_at(database_url) as board:
-        key = await create(
-            board.engine, tenant="ours", tier=Tier.FREE, name="", scopes=(Scope.JOBS_READ, Scope.JOBS_WRITE)
-        )
-    with sample_origin(rows=ROWS) as origin:
-        allowances = {**origin.extra_environment, "PIXCRAWLER_ALLOW_PORTS": "[0]"}
-        system = System(database_url, guarded_url, tmp_path, extra=allowances)
-        with all_running(system) as gateway:
-            urls = [row.url(origin.base_url) for row in origin.corpus.rows]
-            job = await asyncio.to_thread(_run, gateway, key, urls, tmp_path / "out")
-
-    assert (job.state, job.accepted + sum(job.rejected.values())) == (JobState.COMPLETED, ROWS)
-    with Redis.from_url(guarded_url) as admin:
-        refused = {(entry["username"], entry["object"]) for entry in admin.acl_log()}
-        assert admin.keys("pixcrawler:robots:*"), "what a service may not do, it does without: this was not refused"
-    assert {what for _, what in refused} <= NOT_NEEDED, refused
 
 
 @pytest.mark.parametrize("options", [(), ("--redis-6",)], ids=["7.0", "6.0"])
 def test_each_user_may_do_its_own_work_and_nothing_else(redis_url: str, options: tuple[str, ...]) -> None:
-    with with_users(redis_url, *options) as url:
+    with with_redis_users(redis_url, *options) as url:
         for user in SERVICES:
-            with Redis.from_url(url_for(user, url)) as client:
+            with Redis.from_url(redis_url_for(user, url)) as client:
                 for command in ALLOWED[user]:
                     client.execute_command(*shlex.split(command))
                 since_7 = () if options else REFUSED_SINCE_7.get(user, ())
@@ -180,7 +116,7 @@ def test_each_user_may_do_its_own_work_and_nothing_else(redis_url: str, options:
 
 @pytest.mark.parametrize("stage", PIPELINE, ids=lambda stage: stage.name)
 def test_a_bell_that_a_worker_did_not_acknowledge_comes_back(guarded_url: str, stage: Stage) -> None:
-    url = url_for(stage.service, guarded_url)
+    url = redis_url_for(stage.service, guarded_url)
     app = build_app(Settings.model_validate({"redis_url": url}), stage)
     with app.connection() as connection, Redis.from_url(guarded_url) as admin:
         app.send_task(stage.task, args=[{}], queue=stage.queue)
@@ -208,12 +144,12 @@ def test_without_its_password_nobody_gets_in(guarded_url: str) -> None:
 
 def test_a_redis_started_with_the_file_lets_no_nameless_client_in(tmp_path: Path) -> None:
     written = tmp_path / "users.acl"
-    written.write_text("\n".join(" ".join(words) for words in users()) + "\n")
+    written.write_text("\n".join(" ".join(words) for words in redis_users()) + "\n")
 
     with Valkey(options=("--aclfile", str(written))) as server:
         with Redis.from_url(server.url) as client, pytest.raises(AuthenticationError):
             client.ping()
-        with Redis.from_url(url_for("gateway", server.url)) as client:
+        with Redis.from_url(redis_url_for("gateway", server.url)) as client:
             assert client.ping()
             with pytest.raises(NoPermissionError):
                 client.flushall()
@@ -229,29 +165,3 @@ def test_a_user_without_a_password_is_not_made() -> None:
 
     assert made.returncode != 0
     assert b"REDIS_PASSWORD_GATEWAY" in made.stderr
-
-
-@contextmanager
-def all_running(system: System) -> Iterator[str]:
-    """All services, each as its own user; the gateway's address."""
-    port = free_port()
-    services = [
-        system.start(name, REDIS_URL=url_for(name, system.redis_url), LISTEN_PORT=str(port), BELL_KEY="b" * 32)
-        for name in SERVICES
-    ]
-    try:
-        for service in services:
-            service.wait_until_ready()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        for service in services:
-            if service.process.poll() is None:
-                service.kill()
-
-
-def _run(gateway: str, key: str, urls: list[str], place: Path) -> Job:
-    request = JobRequest(
-        source=Source(rows=[{"url": url} for url in urls]), destination=Destination(url=str(place)), recipe=Recipe()
-    )
-    with Client(gateway, key) as client:
-        return client.wait(client.submit(request).job.id, timeout_seconds=60)

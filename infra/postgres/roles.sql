@@ -1,0 +1,84 @@
+-- One role for each service, with what its statements need and nothing else.
+--
+--   psql "$OWNER_URL" -v ON_ERROR_STOP=1 -f infra/postgres/roles.sql
+--
+-- Run it as the owner of the database (with CREATEROLE) or as a superuser, after every `python -m shared.db.migrate`;
+-- running it again is harmless. The roles have no password yet, so nobody gets in: give each one with `\password`.
+-- Migrations and `python -m gateway.keys` go on using the owner.
+BEGIN;
+
+DO $$
+DECLARE
+    service text;
+BEGIN
+    FOREACH service IN ARRAY ARRAY['gateway', 'scheduler', 'downloader', 'validator', 'uploader'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'pixcrawler_' || service) THEN
+            EXECUTE format('CREATE ROLE %I LOGIN', 'pixcrawler_' || service);
+        END IF;
+    END LOOP;
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO pixcrawler_gateway, pixcrawler_scheduler, pixcrawler_downloader, '
+                   'pixcrawler_validator, pixcrawler_uploader', current_database());
+END $$;
+
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+-- What an earlier version of this file granted is taken back first.
+REVOKE ALL ON ALL TABLES IN SCHEMA public
+    FROM pixcrawler_gateway, pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA public
+    FROM pixcrawler_gateway, pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+
+-- Everybody: which schema this is, and what the work consists of.
+GRANT USAGE ON SCHEMA public
+    TO pixcrawler_gateway, pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+GRANT SELECT ON alembic_version, datasets, jobs, chunks
+    TO pixcrawler_gateway, pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+
+-- The gateway: who asks, what is asked for, what is taken down. It sees chunks, and only makes their bells due.
+GRANT SELECT ON tenants, api_keys, uploads, blocked TO pixcrawler_gateway;
+GRANT UPDATE (last_used_at) ON api_keys TO pixcrawler_gateway;
+GRANT INSERT, DELETE ON datasets, jobs, blocked TO pixcrawler_gateway;
+GRANT UPDATE (state, version, error_code, error) ON jobs TO pixcrawler_gateway;
+GRANT UPDATE (dispatched_at) ON chunks TO pixcrawler_gateway;
+GRANT INSERT ON uploads TO pixcrawler_gateway;
+GRANT USAGE ON SEQUENCE blocked_id_seq TO pixcrawler_gateway;
+
+-- The scheduler: plans, admits, mends and finishes. It neither makes jobs nor changes what was asked for.
+GRANT SELECT ON tenants, slots, cells, leader, objects TO pixcrawler_scheduler;
+GRANT UPDATE (rows_planned, last_virtual_start) ON tenants TO pixcrawler_scheduler;
+GRANT UPDATE (next_row) ON datasets TO pixcrawler_scheduler;
+GRANT UPDATE (state, version, cursor, planned_rows, planned_chunks, planned_at, started_at, finished_at, waiting_for,
+              counts, stored_bytes, error_code, error) ON jobs TO pixcrawler_scheduler;
+GRANT INSERT ON chunks TO pixcrawler_scheduler;
+GRANT UPDATE (admitted_at) ON chunks TO pixcrawler_scheduler;
+GRANT INSERT, UPDATE, DELETE ON slots TO pixcrawler_scheduler;
+GRANT DELETE ON cells TO pixcrawler_scheduler;
+GRANT INSERT, UPDATE ON leader TO pixcrawler_scheduler;
+GRANT USAGE ON SEQUENCE chunks_id_seq TO pixcrawler_scheduler;
+
+-- Whoever moves a chunk on: its state, never its place, its rows or its plan. Whoever ends one frees its slot, stores
+-- the index and adds to the job's sums.
+GRANT UPDATE (state, outcome, fence, owner, lease_until, attempt, crashes, restarts, not_before, ready_at, dispatched_at,
+              rings, work_fence, cell, is_settled, counts, progress, work_bytes, stored_bytes, error_code, error,
+              ended_at) ON chunks
+    TO pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+GRANT INSERT ON chunk_events
+    TO pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+GRANT USAGE ON SEQUENCE chunk_events_id_seq
+    TO pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+GRANT SELECT, INSERT, UPDATE (size_bytes, sha256, chunk_id) ON objects
+    TO pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+
+-- The stages: they report what room they have, pause a job whose store refuses, keep bells that nobody can read.
+GRANT UPDATE (state, version, counts, stored_bytes, error_code, error) ON jobs
+    TO pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+GRANT SELECT, UPDATE (chunk_id) ON slots TO pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+GRANT SELECT, INSERT, UPDATE, DELETE ON cells TO pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+GRANT INSERT ON poison_messages TO pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+GRANT USAGE ON SEQUENCE poison_messages_id_seq TO pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
+
+-- What must not be fetched or stored, and which row of a dataset holds which bytes.
+GRANT SELECT ON blocked TO pixcrawler_downloader, pixcrawler_uploader;
+GRANT SELECT, INSERT, DELETE ON fingerprints TO pixcrawler_uploader;
+
+COMMIT;

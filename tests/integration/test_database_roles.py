@@ -1,0 +1,365 @@
+"""PostgreSQL roles: each may run every statement of its service, and what is nobody's business is refused."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy.exc import ProgrammingError
+
+from shared.blocklist import Kind
+from shared.chunk import Claim, NewObject, StageResult
+from shared.db import (
+    bells,
+    blocked,
+    cells,
+    chunks,
+    jobs,
+    leader,
+    lifecycle,
+    poison,
+    schema,
+    slots,
+    sweeps,
+    tenants,
+    uploads,
+)
+from shared.db.session import Connection, open_engine, transaction
+from shared.messages import Why
+from shared.pipeline import DOWNLOAD, PIPELINE, UPLOAD, VALIDATE, JobState, Outcome, Stage, Tier
+from tests.architecture.tree import SERVICES
+from tests.core import NO_HOLD, ROOMY, board_at
+from tests.privileges import database_url_for, with_database_roles
+
+Statement = Callable[[Connection], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A chunk that a stage has claimed, and whose it is; another waits."""
+
+    stage: Stage
+    tenant: UUID
+    job: UUID
+    claim: Claim
+    ended: chunks.Ended
+
+
+@pytest.fixture
+async def scene(request: pytest.FixtureRequest, database_url: str, postgres_admin_url: str) -> AsyncIterator[Scene]:
+    """The stage is that of the service the test is about, if it is a stage's."""
+    service = request.node.callspec.params.get("service") if hasattr(request.node, "callspec") else None
+    stage = next((stage for stage in PIPELINE if stage.service == service), UPLOAD)
+    async with board_at(database_url) as board, with_database_roles(postgres_admin_url, database_url):
+        job = await board.job(chunks=2)
+        chunk, _ = await board.chunks_of(job)
+        claim = await board.claimed(stage, chunk)
+        tenant = await board.one("SELECT tenant_id FROM jobs")
+        yield Scene(stage, tenant, job, claim, chunks.Ended(claim=claim, outcome=Outcome.FAILED, tries=0))
+
+
+def gateway_statements(scene: Scene) -> dict[str, Statement]:
+    new = jobs.NewJob(
+        tenant_id=scene.tenant, name="", destination="/there", endpoint=None, recipe={}, source={}, digest=""
+    )
+    place: dict[str, Any] = {"tenant_id": scene.tenant, "job_id": scene.job}
+    return {
+        "key": partial(tenants.key, key_id="none"),
+        "note_use": partial(tenants.note_use, key_id="none"),
+        "create": partial(jobs.create, new=new),
+        "occupant": partial(jobs.occupant, destination="/there", endpoint=None),
+        "newest": partial(jobs.newest, tenant_id=scene.tenant, state=None, before=None, limit=9),
+        "get": partial(jobs.get, **place),
+        "get_many": partial(jobs.get_many, job_ids=[scene.job]),
+        "pause": partial(jobs.pause, **place),
+        "pause_and_resume": partial(_in_turn, moves=[jobs.pause, jobs.resume], place=place),
+        "cancel": partial(jobs.cancel, **place),
+        "in_flight": partial(jobs.in_flight, job_ids=[scene.job]),
+        "ended_chunks": partial(jobs.ended_chunks, job_id=scene.job, start=0, limit=9),
+        "forget": partial(_cancelled_and_forgotten, scene=scene),
+        "upload": partial(uploads.add, tenant_id=scene.tenant, filename="", key="", size_bytes=0, sha256=""),
+        "uploaded": partial(uploads.get, tenant_id=scene.tenant, upload_id=scene.job),
+        "take_down": partial(blocked.add, kind=Kind.HOST, value="example.org", note=""),
+        "taken_down": partial(blocked.newest, kind=None, before=None, limit=9),
+        "lift": partial(blocked.remove, takedown_id=1),
+    }
+
+
+async def _in_turn(
+    connection: Connection, *, moves: Sequence[Callable[..., Awaitable[bool]]], place: Mapping[str, Any]
+) -> None:
+    for move in moves:
+        assert await move(connection, **place)
+
+
+async def _cancelled_and_forgotten(connection: Connection, *, scene: Scene) -> None:
+    made = await jobs.create(
+        connection,
+        jobs.NewJob(
+            tenant_id=scene.tenant, name="", destination="/gone", endpoint=None, recipe={}, source={}, digest=""
+        ),
+    )
+    assert made is not None
+    await _end_job(connection, made)
+    found = await jobs.get(connection, scene.tenant, made)
+    assert found is not None
+    assert await jobs.forget_dataset(connection, found.dataset_id)
+
+
+async def _end_job(connection: Connection, job: UUID) -> None:
+    """As the scheduler ends it; the gateway may write a job's state too."""
+    await connection.exec_driver_sql("UPDATE jobs SET state = 'cancelled' WHERE id = $1", (job,))
+
+
+def scheduler_statements(scene: Scene) -> dict[str, Statement]:
+    silent = timedelta(minutes=5)
+    statements: dict[str, Statement] = {
+        "lead": _leads,
+        "plan": _plans,
+        "provide": partial(slots.provide, max_chunks=9),
+        "admit": partial(slots.admit, wanted=[scene.claim.chunk_id], cells=["main"]),
+        "slots_in_flight": partial(slots.in_flight, most_bytes=1),
+        "held": slots.held,
+        "recent_work_bytes": slots.recent_work_bytes,
+        "next_waiting": partial(slots.next_waiting, count=9),
+        "next_start": slots.next_start,
+        "all_waiting": slots.all_waiting,
+        "waiting_by_tier": slots.waiting_by_tier,
+        "take_unanswered": bells.take_unanswered,
+        "ended_nowhere": partial(chunks.ended_nowhere, dead_after=silent, limit=9),
+        "stop_planning": partial(lifecycle.stop_planning, job_id=scene.job, error_code="x", error="x"),
+        "note_waiting": partial(lifecycle.note_waiting, why="x"),
+        "begin_finishing": lifecycle.begin_finishing,
+        "to_finish": lifecycle.to_finish,
+        "first_source": partial(lifecycle.first_source, job_id=scene.job),
+        "finish": partial(lifecycle.finish, job_id=scene.job, start=JobState.RUNNING, to=JobState.COMPLETED),
+        "objects_of": partial(lifecycle.objects_of, dataset_id=scene.claim.dataset_id),
+        "image_sums": lifecycle.image_sums,
+        "chunks_by_state": lifecycle.chunks_by_state,
+        "cancel_chunks": _cancels_chunks,
+        "leave_dead_cells": partial(sweeps.leave_dead_cells, silent_for=silent),
+        "slot_mismatches": sweeps.slot_mismatches,
+        "reports": cells.reports,
+        "forget_silent": cells.forget_silent,
+    }
+    expiring: dict[str, Statement] = {
+        f"expire_{stage.name}": partial(sweeps.expire_leases, stage=stage) for stage in PIPELINE
+    }
+    return statements | expiring | ringing(scene) | closing(scene)
+
+
+async def _leads(connection: Connection) -> None:
+    term = await leader.acquire(connection, "test")
+    assert term is not None
+    await leader.set_clock(connection, term, offset=1.0)
+    await leader.clock(connection)
+    await connection.exec_driver_sql("SELECT FROM leader FOR SHARE")
+    await leader.resign(connection, term)
+
+
+async def _plans(connection: Connection) -> None:
+    await connection.exec_driver_sql("UPDATE jobs SET state = 'queued', planned_at = NULL, planned_chunks = 1")
+    unfinished = await lifecycle.to_plan(connection)
+    assert unfinished is not None
+    plan = await lifecycle.to_plan(connection, job_id=unfinished.job_id)
+    assert plan is not None
+    await lifecycle.add_chunks(connection, plan, [_later_chunk()], cursor={"rows": 8}, is_last=True)
+
+
+def _later_chunk() -> lifecycle.NewChunk:
+    return lifecycle.NewChunk(
+        ordinal=2,
+        first_row=8,
+        rows=4,
+        part_key="x",
+        part_offset=0,
+        part_length=0,
+        tier=Tier.FREE,
+        virtual_start=0.0,
+        score=0.0,
+    )
+
+
+async def _cancels_chunks(connection: Connection) -> None:
+    await connection.exec_driver_sql("UPDATE jobs SET state = 'cancelling'")
+    assert await sweeps.cancel_chunks(connection) == 1
+
+
+def stage_statements(scene: Scene) -> dict[str, Statement]:
+    stage = scene.stage
+    own: dict[str, Any] = {"stage": stage, "claim": scene.claim}
+    told = {"error_code": "x", "error": "x"}
+    statements: dict[str, Statement] = {
+        "claim": partial(chunks.claim, stage=stage, chunk_id=scene.claim.chunk_id, owner="x", hold=NO_HOLD),
+        "beat": partial(chunks.beat, **own, done=1, work_bytes=1),
+        "advance": partial(chunks.advance, **own, result=StageResult(passed=4, size_bytes=1)),
+        "hand_back": partial(chunks.hand_back, **own, pause=NO_HOLD, burns_attempt=True, **told),
+        "end": partial(chunks.end, **own, outcome=Outcome.FAILED, **told),
+        "restart": partial(chunks.restart, **own, error="x"),
+        "pause_for": partial(lifecycle.pause_for, job_id=scene.job, **told),
+        "is_published": partial(chunks.is_published, claim=scene.claim),
+        "active": partial(chunks.active, chunk_ids=[scene.claim.chunk_id]),
+        "ended": partial(chunks.ended, cell="main"),
+        "report": partial(cells.report, cell="main", worker="x", host="x", measured=ROOMY),
+        "withdraw": partial(cells.withdraw, cell="main", worker="x"),
+        "keep_poison": partial(poison.keep, queue="x", message="x", error="x"),
+    }
+    if stage is UPLOAD:
+        statements["settle"] = partial(chunks.settle, claim=scene.claim, stage=stage, rows={0: "00" * 32})
+    if stage is not VALIDATE:
+        statements["takedowns"] = lambda connection: connection.exec_driver_sql("SELECT * FROM blocked")
+    return statements | ringing(scene) | closing(scene)
+
+
+def ringing(scene: Scene) -> dict[str, Statement]:
+    bell = bells.Bell(
+        chunk_id=scene.claim.chunk_id,
+        job_id=scene.job,
+        stage=DOWNLOAD,
+        cell="main",
+        attempt=0,
+        why=Why.DISPATCHED,
+        traceparent=None,
+    )
+    return {
+        "take": partial(bells.take, hold=NO_HOLD, why=Why.DISPATCHED),
+        "put_back": partial(bells.put_back, bells=[bell]),
+    }
+
+
+def closing(scene: Scene) -> dict[str, Statement]:
+    made = NewObject(key="x", size_bytes=1, sha256="00" * 32)
+    return {
+        "record_objects": partial(chunks.record_objects, claim=scene.claim, objects=[made]),
+        "set_counts": partial(chunks.set_counts, ended=scene.ended, accepted=0, rejected={"cancelled": 4}),
+        "put_off_closing": partial(chunks.put_off_closing, ended=scene.ended),
+        "close": partial(_ends_and_closes, scene=scene),
+    }
+
+
+async def _ends_and_closes(connection: Connection, *, scene: Scene) -> None:
+    await chunks.end(connection, scene.stage, scene.claim, Outcome.FAILED)
+    assert await chunks.close(connection, scene.ended, actor="test")
+
+
+def statements_of(service: str, scene: Scene) -> dict[str, Statement]:
+    if service == "gateway":
+        return gateway_statements(scene)
+    if service == "scheduler":
+        return scheduler_statements(scene)
+    return stage_statements(scene)
+
+
+class _Undo(Exception):
+    """Takes back what a statement did, so that the next finds the same scene."""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_role_may_run_every_statement_of_its_service(service: str, scene: Scene, database_url: str) -> None:
+    engine = open_engine(SecretStr(database_url_for(service, database_url)), connections=1)
+    refused = {}
+    assert await schema.version(engine) == schema.HEAD
+    for name, statement in statements_of(service, scene).items():
+        try:
+            async with transaction(engine) as connection:
+                await statement(connection)
+                raise _Undo
+        except _Undo:
+            continue
+        except ProgrammingError as error:
+            refused[name] = str(error.orig)
+    await engine.dispose()
+
+    assert refused == {}
+
+
+#: What would be an intruder's first tries, and for each role what is another's.
+REFUSED_TO_ALL = (
+    "CREATE TABLE public.mine (a int)",
+    "CREATE TEMP TABLE mine (a int)",
+    "DROP TABLE chunks",
+    "TRUNCATE chunks",
+    "ALTER TABLE jobs ADD COLUMN mine int",
+    "CREATE ROLE mine SUPERUSER",
+    "ALTER ROLE pixcrawler_gateway SUPERUSER",
+    "SET ROLE pixcrawler",
+    "COPY jobs TO PROGRAM 'id'",
+    "SELECT pg_read_file('/etc/passwd')",
+    "SELECT rolpassword FROM pg_authid",
+    "UPDATE api_keys SET scopes = '{admin}'",
+    "INSERT INTO api_keys (id, tenant_id, secret_hash) SELECT 'x', id, '' FROM tenants",
+    "UPDATE tenants SET plan = 'enterprise'",
+    "UPDATE jobs SET tenant_id = gen_random_uuid()",
+    "UPDATE jobs SET recipe = '{}'",
+    "UPDATE datasets SET destination = '/etc'",
+    "UPDATE chunks SET part_key = 'x'",
+    "DELETE FROM chunks",
+    "DELETE FROM chunk_events",
+    "UPDATE chunk_events SET actor = 'x'",
+    "SELECT body FROM poison_messages",
+    "UPDATE alembic_version SET version_num = 'x'",
+)
+REFUSED = {
+    "gateway": ("UPDATE chunks SET state = 'completed'", "UPDATE tenants SET quotas = '{}'", "DELETE FROM tenants",
+                "SELECT * FROM fingerprints", "UPDATE leader SET holder = 'x'", "UPDATE slots SET chunk_id = NULL"),
+    "scheduler": ("SELECT * FROM api_keys", "DELETE FROM jobs", "INSERT INTO tenants (name) VALUES ('x')",
+                  "SELECT * FROM uploads", "SELECT * FROM fingerprints", "DELETE FROM blocked"),
+}  # fmt: skip
+REFUSED_TO_STAGES = (
+    "SELECT * FROM api_keys",
+    "SELECT * FROM tenants",
+    "SELECT * FROM uploads",
+    "SELECT * FROM leader",
+    "DELETE FROM jobs",
+    "DELETE FROM slots",
+    "DELETE FROM blocked",
+    "INSERT INTO jobs (tenant_id, dataset_id, revision, recipe, source, digest) "
+    "SELECT tenant_id, dataset_id, 9, recipe, source, digest FROM jobs",
+    "INSERT INTO blocked (kind, value) VALUES ('host', 'example.org')",
+    "UPDATE datasets SET next_row = 0",
+    "UPDATE chunks SET score = 0",
+)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_role_is_refused_what_is_anothers(service: str, scene: Scene, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url_for(service, database_url))
+    more = REFUSED.get(service, REFUSED_TO_STAGES)
+    try:
+        for statement in (*REFUSED_TO_ALL, *more):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_stages_without_a_need_for_them_see_no_fingerprints(scene: Scene, database_url: str) -> None:
+    for service in ("downloader", "validator"):
+        connection = await asyncpg.connect(database_url_for(service, database_url))
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("SELECT * FROM fingerprints")
+        await connection.close()
+
+
+async def test_other_roles_cannot_even_connect(scene: Scene, database_url: str, postgres_admin_url: str) -> None:
+    admin = await asyncpg.connect(postgres_admin_url)
+    await admin.execute("CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
+    try:
+        stranger = database_url_for("gateway", database_url).split("@")[1]
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await asyncpg.connect(f"postgresql://stranger:stranger@{stranger}")
+    finally:
+        await admin.execute("DROP ROLE stranger")
+        await admin.close()
+
+
+async def test_the_file_may_be_run_again(scene: Scene, database_url: str, postgres_admin_url: str) -> None:
+    async with with_database_roles(postgres_admin_url, database_url):
+        connection = await asyncpg.connect(database_url_for("validator", database_url))
+        assert await connection.fetchval("SELECT count(*) FROM chunks") == 2
+        await connection.close()
