@@ -85,7 +85,9 @@ class Recipe(BaseModel):
     resize_only_if_bigger: bool = Field(default=False, description="Never make an image larger")
     image_format: ImageFormat | None = Field(default=None, description="None: original, or jpeg for webdataset")
     encode_quality: int = Field(default=95, ge=1, le=100, description="For JPEG and WebP that are encoded anew")
-    keep_metadata: bool = Field(default=False, description="Keep EXIF, XMP and comments in the stored bytes")
+    keep_metadata: bool = Field(
+        default=False, description="Keep EXIF, XMP and comments; never places, serial numbers, maker notes, thumbnails"
+    )
 
     deduplicate: bool = Field(default=True, description="Reject images whose bytes stand at an earlier row")
 

@@ -196,6 +196,13 @@ def gif_of_frames(frames: int, screen: tuple[int, int] = SIZE) -> bytes:
     return head + frame * frames + b";"
 
 
+def with_gif_block(head: bytes, content: bytes) -> bytes:
+    """The GIF with an extension before its frame: `head` as it is, then the content as a further sub-block."""
+    body = gif()
+    at = 13 + (3 << (body[10] & 7) + 1)
+    return body[:at] + head + bytes([len(content)]) + content + b"\0" + body[at:]
+
+
 def riff(*chunks: tuple[bytes, bytes]) -> bytes:
     """A WebP container of these chunks."""
     body = b"WEBP"

@@ -17,14 +17,13 @@ from shared.reasons import Reason
 from shared.recipe import ImageFormat, ImageKind, Recipe
 from validator.colour import to_srgb
 from validator.geometry import Geometry
+from validator.metadata import clean_block, is_harmless
 from validator.pixels import Pixels, over_white
 from validator.walk import Body, Picture, Rejection, Role, Span
-from validator.walk.exif import minimal_block, upright_block
+from validator.walk.exif import minimal_block
 
 #: Bytes of an ICC profile worth keeping.
 _MAX_PROFILE = 1 << 20
-#: Bytes of EXIF that fit into every format.
-_MAX_EXIF = 65_000
 #: WebP keeps sides in 14 bits, and zero is not used.
 _MAX_WEBP_SIDE = 16_383
 _WHITE: dict[str, int | tuple[int, ...]] = {
@@ -69,17 +68,18 @@ def upright_size(picture: Picture) -> tuple[int, int]:
 
 
 def strip(body: Body, picture: Picture, *, keep_metadata: bool) -> Body | bytes:
-    """The image without its tail and, unless they are kept, its metadata. A slice of `body` where that is enough.
+    """The image without its tail and its metadata. A slice of `body` where that is enough.
 
-    An orientation other than 1 stays in an EXIF block of its own, or the picture would lie on its side.
+    An orientation other than 1 stays in an EXIF block of its own, or the picture would lie on its side. If
+    metadata is kept, so are the harmless tags of the block and harmless texts.
     """
-    kept = _kept(picture, keep_metadata=keep_metadata)
+    kept = _kept(body, picture, keep_metadata=keep_metadata)
     if len(kept) == len(picture.spans):
         return body[: picture.end]
     pieces = _joined(body, kept)
-    has_exif = keep_metadata and picture.exif is not None
-    if picture.orientation != 1 and not has_exif:
-        pieces = _with_orientation(pieces, picture)
+    block = _block_to_store(body, picture, keep_metadata=keep_metadata)
+    if block:
+        pieces = _with_exif(pieces, picture.kind, block)
     return _finish_webp(pieces) if picture.kind is ImageKind.WEBP else pieces
 
 
@@ -100,35 +100,46 @@ def render(
     image = to_srgb(image, pixels.profile)
     if geometry is not None and geometry.canvas != image.size:
         image = _padded(image, geometry)
-    block = upright_block(exif) if recipe.keep_metadata and len(exif) <= _MAX_EXIF else b""
+    block = clean_block(memoryview(exif), 1) if recipe.keep_metadata else b""
     return Rendered(_encoded(image, kind, recipe.encode_quality, block), kind, *image.size)
 
 
-def _kept(picture: Picture, *, keep_metadata: bool) -> Sequence[Span]:
+def _kept(body: Body, picture: Picture, *, keep_metadata: bool) -> Sequence[Span]:
     profile_size = sum(span.end - span.start for span in picture.spans if span.role is Role.PROFILE)
-    roles = {Role.PICTURE}
-    if profile_size <= _MAX_PROFILE:
-        roles.add(Role.PROFILE)
-    if keep_metadata:
-        roles |= {Role.METADATA, Role.PROFILE}
-    return [span for span in picture.spans if span.role in roles]
+    roles = {Role.PICTURE} if profile_size > _MAX_PROFILE else {Role.PICTURE, Role.PROFILE}
+    if not keep_metadata:
+        return [span for span in picture.spans if span.role in roles]
+    return [
+        span
+        for span in picture.spans
+        if span.role in roles or (span.role is Role.TEXT and is_harmless(body[span.start : span.end]))
+    ]
+
+
+def _block_to_store(body: Body, picture: Picture, *, keep_metadata: bool) -> bytes:
+    """The EXIF block of the stored image; empty when it needs none."""
+    kept = b""
+    if keep_metadata and picture.exif is not None:
+        kept = clean_block(body[picture.exif.start : picture.exif.end], picture.orientation)
+    if kept or picture.orientation == 1:
+        return kept
+    return minimal_block(picture.orientation)
 
 
 def _joined(body: Body, spans: Sequence[Span]) -> bytes:
     return b"".join(body[span.start : span.end] for span in spans)
 
 
-def _with_orientation(stripped: bytes, picture: Picture) -> bytes:
-    block = minimal_block(picture.orientation)
-    if picture.kind is ImageKind.JPEG:
+def _with_exif(stripped: bytes, kind: ImageKind, block: bytes) -> bytes:
+    if kind is ImageKind.JPEG:
         at = _after_jfif(stripped)
         content = b"Exif\0\0" + block
         return stripped[:at] + struct.pack(">BBH", 0xFF, 0xE1, len(content) + 2) + content + stripped[at:]
-    if picture.kind is ImageKind.PNG:
+    if kind is ImageKind.PNG:
         at = 8 + 25  # signature and header chunk
         chunk = struct.pack(">I", len(block)) + b"eXIf" + block + struct.pack(">I", zlib.crc32(b"eXIf" + block))
         return stripped[:at] + chunk + stripped[at:]
-    return stripped + b"EXIF" + struct.pack("<I", len(block)) + block
+    return stripped + b"EXIF" + struct.pack("<I", len(block)) + block + bytes(len(block) & 1)
 
 
 def _after_jfif(stripped: bytes) -> int:

@@ -40,8 +40,8 @@ class _Entry:
 def orientation_of(block: Body) -> int:
     """The orientation that the block tells, 1 to 8; 1 when it tells none or nonsense."""
     try:
-        order = _byte_order(block)
-        for entry in _entries(block, order, _first_directory(block, order)):
+        order = byte_order(block)
+        for entry in _entries(block, order, first_directory(block, order)):
             if entry.tag == ORIENTATION and entry.kind == 3:
                 value: int = struct.unpack_from(order + "H", block, entry.at)[0]
                 return value if 1 <= value <= 8 else 1
@@ -54,8 +54,8 @@ def tags_of(block: Body) -> dict[str, str]:
     """The tags of the block by name, as text. What cannot be read is missing."""
     tags: dict[str, str] = {}
     try:
-        order = _byte_order(block)
-        _read_directory(block, order, _first_directory(block, order), tags, follow=True)
+        order = byte_order(block)
+        _read_directory(block, order, first_directory(block, order), tags, follow=True)
     except (struct.error, IndexError, ValueError):
         pass
     return tags
@@ -80,27 +80,16 @@ def minimal_block(orientation: int) -> bytes:
     return b"MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
 
 
-def upright_block(block: bytes) -> bytes:
-    """The same block with its orientation set to 1."""
-    changed = bytearray(block)
-    try:
-        order = _byte_order(memoryview(block))
-        for entry in _entries(memoryview(block), order, _first_directory(memoryview(block), order)):
-            if entry.tag == ORIENTATION and entry.kind == 3:
-                struct.pack_into(order + "H", changed, entry.at, 1)
-    except (struct.error, IndexError, ValueError):
-        return b""
-    return bytes(changed)
-
-
-def _byte_order(block: Body) -> str:
+def byte_order(block: Body) -> str:
+    """As `struct` writes it. Raises ValueError or struct.error when the block is no TIFF block."""
     order = {b"II": "<", b"MM": ">"}.get(bytes(block[:2]))
     if order is None or struct.unpack_from(order + "H", block, 2)[0] != 42:
         raise ValueError("not a TIFF block")
     return order
 
 
-def _first_directory(block: Body, order: str) -> int:
+def first_directory(block: Body, order: str) -> int:
+    """Where the block's first directory starts; raises struct.error."""
     at: int = struct.unpack_from(order + "I", block, 4)[0]
     return at
 

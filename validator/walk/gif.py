@@ -7,7 +7,9 @@ from shared.recipe import ImageKind
 from validator.walk.picture import TOO_MANY_PARTS, Body, Limits, Picture, RefusedError, Role, Spans, corrupt, u16le
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
-_GRAPHIC_CONTROL, _APPLICATION = 0xF9, 0xFF
+_GRAPHIC_CONTROL, _APPLICATION, _COMMENT = 0xF9, 0xFF, 0xFE
+#: Bytes of these blocks when they hold what they should and nothing else.
+_GRAPHIC_CONTROL_SIZE, _LOOP_SIZE = 8, 19
 #: Applications that say how often an animation repeats.
 _LOOPS = frozenset({b"NETSCAPE2.0", b"ANIMEXTS1.0"})
 #: Sub-blocks hold 255 bytes; a file made of much smaller ones only costs time.
@@ -37,7 +39,7 @@ def walk_gif(body: Body, limits: Limits) -> Picture:
             found.spans.add(at, stop, Role.PICTURE)
         elif kind == _EXTENSION:
             stop = _skip_sub_blocks(body, at + 2, found)
-            found.spans.add(at, stop, _role(body, at))
+            found.spans.add(at, stop, _role(body, at, stop))
         else:
             raise corrupt("an unknown block")
         at = stop
@@ -73,13 +75,13 @@ def _skip_sub_blocks(body: Body, at: int, found: _Found) -> int:
     return at + 1
 
 
-def _role(body: Body, at: int) -> Role:
-    label = body[at + 1]
-    if label == _GRAPHIC_CONTROL:
+def _role(body: Body, at: int, stop: int) -> Role:
+    label, size = body[at + 1], stop - at
+    if label == _GRAPHIC_CONTROL and size == _GRAPHIC_CONTROL_SIZE:
         return Role.PICTURE
-    if label == _APPLICATION and bytes(body[at + 3 : at + 14]) in _LOOPS:
+    if label == _APPLICATION and size == _LOOP_SIZE and bytes(body[at + 3 : at + 14]) in _LOOPS:
         return Role.PICTURE
-    return Role.METADATA
+    return Role.TEXT if label == _COMMENT else Role.METADATA
 
 
 def _finish(found: _Found, end: int, limits: Limits) -> Picture:

@@ -32,8 +32,14 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 #: Baseline, extended and progressive, by Huffman or arithmetic coding; the others are lossless or hierarchical.
 _FRAMES_READ = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _STANDALONE = frozenset({0x00, 0x01, _SOI}) | frozenset(range(0xD0, 0xD8))
-#: A JFIF header of this length holds no thumbnail.
+#: Bytes of a JFIF header without a thumbnail, and of Adobe's note on colours, markers included.
 _PLAIN_JFIF = 18
+_PLAIN_ADOBE = 16
+_DNL = 0xDC
+#: Markers without meaning in the kinds of JPEG that are read; decoders skip some of them with what they hold.
+_MEANINGLESS = frozenset({_DNL}) | frozenset(range(0xF0, 0xFE))
+_EXIF = b"Exif\0\0"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 _FILL = re.compile(rb"\xff+")
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -68,9 +74,12 @@ def walk_jpeg(body: Body, limits: Limits) -> Picture:
             stop = _scan_end(body, found, stop, limits)
         elif marker in _FRAMES:
             _read_frame(body, marker, marker_at + 3, found, limits)
-        found.spans.add(at, stop, _role(body, marker, marker_at, stop))
-        if marker == _APP1 and found.exif is None and starts_with(body, marker_at + 3, (b"Exif\0\0",)):
-            found.exif = Span(marker_at + 9, stop, Role.METADATA)
+        role = _role(body, marker, marker_at, stop)
+        if role is Role.EXIF and found.exif is not None:
+            role = Role.METADATA  # readers take the first one
+        elif role is Role.EXIF:
+            found.exif = Span(marker_at + 3 + len(_EXIF), stop, role)
+        found.spans.add(at, stop, role)
         at = stop
 
 
@@ -119,18 +128,18 @@ def _read_frame(body: Body, marker: int, at: int, found: _Found, limits: Limits)
 
 
 def _role(body: Body, marker: int, marker_at: int, stop: int) -> Role:
-    name_at = marker_at + 3
-    if marker == _APP0 and starts_with(body, name_at, (b"JFIF\0",)):
-        return Role.PICTURE if stop - marker_at + 1 <= _PLAIN_JFIF else Role.METADATA
-    if marker == _APP14 and starts_with(body, name_at, (b"Adobe",)):
+    name_at, size = marker_at + 3, stop - marker_at + 1
+    if marker == _APP0 and starts_with(body, name_at, (b"JFIF\0",)) and size <= _PLAIN_JFIF:
+        return Role.PICTURE
+    if marker == _APP14 and starts_with(body, name_at, (b"Adobe",)) and size == _PLAIN_ADOBE:
         return Role.PICTURE  # says whether colours are inverted or YCCK
     if marker == _APP2 and starts_with(body, name_at, (b"ICC_PROFILE\0",)):
         return Role.PROFILE
-    if marker == _APP2 and starts_with(body, name_at, (b"MPF\0",)):
-        return Role.POINTER
-    if _APP0 <= marker <= _APP15 or marker == _COM:
-        return Role.METADATA
-    return Role.PICTURE
+    if marker == _APP1 and starts_with(body, name_at, (_EXIF,)):
+        return Role.EXIF
+    if marker == _COM or (marker == _APP1 and starts_with(body, name_at, (_XMP,))):
+        return Role.TEXT
+    return Role.METADATA if _APP0 <= marker <= _APP15 or marker in _MEANINGLESS else Role.PICTURE
 
 
 def _finish(body: Body, found: _Found, end: int) -> Picture:

@@ -50,8 +50,9 @@ class Role(Enum):
 
     PICTURE = "picture"  #: needed to show it
     PROFILE = "profile"  #: its colours (ICC)
-    METADATA = "metadata"  #: says something about it: EXIF, XMP, comments, thumbnails
-    POINTER = "pointer"  #: points behind the end of the picture, so wrong once that is cut off
+    EXIF = "exif"  #: the block that readers take the orientation from
+    TEXT = "text"  #: comments and XMP
+    METADATA = "metadata"  #: all else that says something about it; never stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,14 @@ class Picture:
 
 
 class Spans:
-    """Collects spans in file order; neighbours of one role become one."""
+    """Collects spans in file order; neighbours of one role become one, except texts, which are judged each."""
 
     def __init__(self) -> None:
         self._spans: list[Span] = []
 
     def add(self, start: int, end: int, role: Role) -> None:
         last = self._spans[-1] if self._spans else None
-        if last is not None and last.role is role and last.end == start:
+        if last is not None and last.role is role is not Role.TEXT and last.end == start:
             self._spans[-1] = Span(last.start, end, role)
         else:
             self._spans.append(Span(start, end, role))

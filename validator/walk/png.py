@@ -12,11 +12,25 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE = 1 << 20
 
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
-#: Chunks that change how the picture looks; other ancillary ones only say something about it.
-_LOOKS = frozenset(
-    {b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs", b"cICP", b"mDCV", b"cLLI"}
-    | {b"acTL", b"fcTL", b"fdAT"}
-)
+#: Ancillary chunks that change how the picture looks, and the most bytes each may hold; a longer one hides something.
+_LOOKS = {
+    b"tRNS": 256,
+    b"gAMA": 4,
+    b"cHRM": 32,
+    b"sRGB": 1,
+    b"sBIT": 4,
+    b"bKGD": 6,
+    b"pHYs": 9,
+    b"cICP": 4,
+    b"mDCV": 24,
+    b"cLLI": 8,
+    b"acTL": 8,
+    b"fcTL": 26,
+    b"fdAT": 1 << 31,
+}
+#: Texts that are not packed; packed ones may inflate to anything and are never stored.
+_TEXTS = frozenset({b"tEXt", b"iTXt"})
+_MAX_PALETTE = 3 * 256
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 
@@ -49,7 +63,7 @@ def walk_png(body: Body, limits: Limits) -> Picture:
         if zlib.crc32(body[at + 4 : stop - 4]) != u32be(body, stop - 4):
             raise corrupt("a chunk's checksum is wrong")
         _read_chunk(body, name, Span(at + 8, stop - 4, Role.METADATA), found, limits)
-        found.spans.add(at, stop, _role(body, name, at + 8, stop - 4))
+        found.spans.add(at, stop, _role(body, name, at + 8, stop - 4, found))
         found.last, at = name, stop
     return _finish(body, found, at)
 
@@ -60,7 +74,11 @@ def _read_chunk(body: Body, name: bytes, content: Span, found: _Found, limits: L
     if name == b"IHDR":
         _read_header(body, content, found, limits)
     elif name == b"PLTE":
+        if content.end - content.start > _MAX_PALETTE:
+            raise corrupt("a palette of more than 256 colours")
         found.has_palette = True
+    elif name == b"IEND" and content.end != content.start:
+        raise corrupt("the end chunk is not empty")
     elif name == b"IDAT":
         if found.has_pixels and found.last != b"IDAT":
             raise corrupt("pixel chunks are not together")
@@ -72,7 +90,7 @@ def _read_chunk(body: Body, name: bytes, content: Span, found: _Found, limits: L
         found.frames += 1
         limits.check_frames(found.frames)
     elif name == b"eXIf":
-        found.exif = found.exif or content
+        found.exif = found.exif or Span(content.start, content.end, Role.EXIF)
     elif name not in _CRITICAL and not name[0] & 0x20:
         raise corrupt("an unknown critical chunk")
 
@@ -88,12 +106,22 @@ def _read_header(body: Body, content: Span, found: _Found, limits: Limits) -> No
     limits.check_size(found.width, found.height)
 
 
-def _role(body: Body, name: bytes, start: int, end: int) -> Role:
-    if name in _CRITICAL or name in _LOOKS:
+def _role(body: Body, name: bytes, start: int, end: int, found: _Found) -> Role:
+    if name in _CRITICAL or end - start <= _LOOKS.get(name, -1):
         return Role.PICTURE
+    if name == b"eXIf" and found.exif == Span(start, end, Role.EXIF):
+        return Role.EXIF  # readers take the first one
+    if name in _TEXTS and not _is_packed(name, body[start:end]):
+        return Role.TEXT
     if name == b"iCCP" and _profile_is_small(body[start:end]):
         return Role.PROFILE
     return Role.METADATA
+
+
+def _is_packed(name: bytes, content: Body) -> bool:
+    """Whether an iTXt chunk says that its text is deflated; the flag stands behind the keyword."""
+    keyword_end = bytes(content[:80]).find(b"\0")
+    return name == b"iTXt" and bytes(content[keyword_end + 1 : keyword_end + 2]) != b"\0"
 
 
 def _profile_is_small(content: Body) -> bool:

@@ -22,6 +22,11 @@ from validator.walk.picture import (
 ANIMATED = 0x02
 _ALPHA = 0x10
 _PICTURE = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"})
+#: Chunks of which a file has one at most, and their length where it is fixed.
+_SINGLE = {b"VP8X": 10, b"ANIM": 6, b"ALPH": None}
+#: What a frame of an animation is made of: transparency and a picture.
+_FRAME_CHUNKS = ((b"VP8 ",), (b"VP8L",), (b"ALPH", b"VP8 "))
+_FRAME_HEAD = 16
 _KEY_FRAME = b"\x9d\x01\x2a"
 
 
@@ -34,6 +39,7 @@ class _Found:
     frames: int = 0
     has_alpha: bool = False
     exif: Span | None = None
+    seen: set[bytes] = field(default_factory=set)
 
 
 def walk_webp(body: Body, limits: Limits) -> Picture:
@@ -47,8 +53,10 @@ def walk_webp(body: Body, limits: Limits) -> Picture:
     while at + 8 <= end:
         limits.check_parts(parts := parts + 1, len(body))
         name, content, stop = _chunk(body, at, end)
+        _check_single(name, content, found)
+        is_first_exif = name == b"EXIF" and found.exif is None
         _read_chunk(body, name, content, found, limits)
-        found.spans.add(at, stop, _role(name))
+        found.spans.add(at, stop, Role.EXIF if is_first_exif else _role(name))
         at = stop
     if at != end:
         raise corrupt("the chunks do not fill the file")
@@ -63,6 +71,15 @@ def _chunk(body: Body, at: int, end: int) -> tuple[bytes, Span, int]:
     if stop > end:
         raise corrupt("a chunk is longer than the file")
     return bytes(body[at : at + 4]), content, stop
+
+
+def _check_single(name: bytes, content: Span, found: _Found) -> None:
+    """A second chunk of these, or a longer one, would be shown to nobody and stored for everybody."""
+    if name not in _SINGLE:
+        return
+    if name in found.seen or _SINGLE[name] not in (None, content.end - content.start):
+        raise corrupt("a chunk that is doubled or of the wrong length")
+    found.seen.add(name)
 
 
 def _read_chunk(body: Body, name: bytes, content: Span, found: _Found, limits: Limits) -> None:
@@ -107,6 +124,17 @@ def _read_frame(body: Body, content: Span, found: _Found, limits: Limits) -> Non
     limits.check_size(right, bottom)
     if right > found.canvas[0] or bottom > found.canvas[1]:
         raise corrupt("a frame outside its canvas")
+    if _names_in_frame(body, content) not in _FRAME_CHUNKS:
+        raise corrupt("a frame that is not one picture")
+
+
+def _names_in_frame(body: Body, content: Span) -> tuple[bytes, ...]:
+    names: list[bytes] = []
+    at = content.start + _FRAME_HEAD
+    while at < content.end and len(names) < 3:
+        name, _, at = _chunk(body, at, content.end)
+        names.append(name)
+    return tuple(names)
 
 
 def _tiff_block(body: Body, content: Span) -> Span:
@@ -118,7 +146,7 @@ def _tiff_block(body: Body, content: Span) -> Span:
 def _role(name: bytes) -> Role:
     if name in _PICTURE:
         return Role.PICTURE
-    return Role.PROFILE if name == b"ICCP" else Role.METADATA
+    return {b"ICCP": Role.PROFILE, b"XMP ": Role.TEXT}.get(name, Role.METADATA)
 
 
 def _finish(body: Body, found: _Found, end: int, limits: Limits) -> Picture:

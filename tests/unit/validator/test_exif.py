@@ -4,7 +4,7 @@ import json
 import struct
 
 from tests import images
-from validator.walk.exif import minimal_block, orientation_of, tags_of, to_json, upright_block
+from validator.walk.exif import minimal_block, orientation_of, tags_of, to_json
 
 
 def test_tags_are_named_and_places_are_left_out() -> None:
@@ -36,10 +36,3 @@ def test_the_record_is_valid_json_of_bounded_size() -> None:
 def test_a_minimal_block_tells_its_orientation() -> None:
     for orientation in range(1, 9):
         assert orientation_of(memoryview(minimal_block(orientation))) == orientation
-
-
-def test_an_upright_block_keeps_all_but_the_orientation() -> None:
-    changed = upright_block(images.exif_block(6))
-
-    assert orientation_of(memoryview(changed)) == 1
-    assert tags_of(memoryview(changed)) == tags_of(memoryview(images.exif_block(6))) | {"Orientation": "1"}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from shared.reasons import Reason
-from shared.recipe import ImageFormat, Recipe, ResizeMode
+from shared.recipe import Depth, ImageFormat, Recipe, ResizeMode
 from tests import images
 from validator.judge import Verdict, judge
 
@@ -97,14 +97,59 @@ def test_only_the_orientation_is_left_of_the_metadata(kind: str) -> None:
     assert dict(upright.getexif()) == {}
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
-def test_metadata_stays_when_the_recipe_keeps_it(kind: str) -> None:
-    body = with_all_metadata(kind, 6)
+def test_kept_metadata_is_harmless_and_the_picture_upright(kind: str, orientation: int) -> None:
+    body = with_all_metadata(kind, orientation)
 
-    verdict = judge(memoryview(body), Recipe(keep_metadata=True))
+    after = stored(body, keep_metadata=True)
 
-    assert bytes_of(verdict) == body.removesuffix(images.TAIL)
-    assert verdict.columns["derived"] is False
+    tags = dict(opened(after).getexif())
+    assert tags == {0x010F: "Pentax", 0x0112: orientation, 0x8298: images.SECRET.decode()}
+    assert np.array_equal(seen(after), seen(body))
+    # In EXIF, in XMP and, where the format has such, in a comment; what Photoshop notes is dropped.
+    assert after.count(images.SECRET) == {"jpg": 3, "png": 3, "webp": 2}[kind]
+    assert not [text for text in (images.GPS_TEXT, b"hidden-tail") if text in after]
+
+
+def test_texts_that_tell_a_place_are_not_kept() -> None:
+    packet = b"http://ns.adobe.com/xap/1.0/\0<x exif:GPSLatitude='hidden-place'/>"
+    wide = b"http://ns.adobe.com/xap/1.0/\0" + "<x exif:GPSLatitude='hidden'/>".encode("utf-16-le")
+    in_jpeg = images.with_segment(images.with_segment(images.jpeg(), 0xE1, packet), 0xE1, wide)
+    in_png = images.with_chunk(images.png(), b"tEXt", b"Raw profile type exif\0hidden-place")
+    in_webp = images.webp(lossless=True, xmp=packet[29:])
+
+    assert stored(in_jpeg, keep_metadata=True) == images.jpeg()
+    assert stored(in_png, keep_metadata=True) == images.png()
+    assert b"hidden-place" not in stored(in_webp, keep_metadata=True)
+
+
+#: Where a decoder looks away: places that belong to the picture by their name and could carry anything.
+SMUGGLED = {
+    "jpeg: number of lines": images.with_segment(images.jpeg(), 0xDC, images.SECRET),
+    "jpeg: extension": images.with_segment(images.jpeg(), 0xF5, images.SECRET),
+    "jpeg: long note of Adobe": images.with_segment(images.jpeg(), 0xEE, b"Adobe" + images.SECRET),
+    "jpeg: thumbnail of JFIF": images.with_segment(images.jpeg(), 0xE0, b"JFIF\0\1\1\0\0\1\0\1\2\2" + images.SECRET),
+    "jpeg: second EXIF": images.with_segment(images.jpeg_with_exif(), 0xE1, b"Exif\0\0" + images.SECRET),
+    "png: long gamma": images.with_chunk(images.png(), b"gAMA", images.SECRET),
+    "png: private chunk": images.with_chunk(images.png(), b"prVt", images.SECRET),
+    "png: packed text": images.with_chunk(images.png(), b"zTXt", b"a\0\0" + images.SECRET),
+    "gif: long graphic control": images.with_gif_block(b"\x21\xf9\4\0\0\0\0", images.SECRET),
+    "gif: long loop": images.with_gif_block(b"\x21\xff\x0bNETSCAPE2.0\3\1\0\0", images.SECRET),
+    "gif: other application": images.with_gif_block(b"\x21\xff\x0bXMP DataXMP", images.SECRET),
+    "webp: unknown chunk": images.riff((b"VP8L", images.flat_webp(9, 9)[20:]), (b"hidE", images.SECRET)),
+}
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+@pytest.mark.parametrize("depth", Depth)
+def test_nothing_is_smuggled_where_decoders_look_away(name: str, depth: Depth) -> None:
+    assert images.SECRET in SMUGGLED[name]
+
+    after = stored(SMUGGLED[name], depth=depth)
+
+    assert images.SECRET not in after
+    assert opened(after).size in (images.SIZE, (9, 9))
 
 
 def test_a_gif_loses_its_comment_and_keeps_its_loop_and_frames() -> None:

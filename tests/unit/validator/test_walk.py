@@ -96,6 +96,7 @@ HOSTILE = {
     "webp bomb": (images.flat_webp(16_000, 16_000), Reason.TOO_MANY_PIXELS),
     "gif with a huge screen": (images.gif_of_frames(1, (65_535, 65_535)), Reason.TOO_MANY_PIXELS),
     "4000 scans": (images.jpeg_of_scans(4000), Reason.TOO_COMPLEX),
+    "60 scans over 49 million pixels": (images.jpeg_of_scans(60, 7000, 7000), Reason.TOO_COMPLEX),
     "100,000 gif frames": (images.gif_of_frames(100_000), Reason.TOO_MANY_FRAMES),
     "8,000 webp frames": (images.animated_webp_of(8_000), Reason.TOO_MANY_FRAMES),
     # structure made to cost time
@@ -119,6 +120,25 @@ HOSTILE = {
         Reason.FORMAT_NOT_ALLOWED,
     ),
     "riff longer than the file": (images.webp()[:4] + b"\xff\xff\xff\x00" + images.webp()[8:], Reason.CORRUPT_IMAGE),
+    "end chunk with something in it": (
+        images.png()[:-12] + images.chunk(b"IEND", images.SECRET),
+        Reason.CORRUPT_IMAGE,
+    ),
+    "palette beyond any": (images.with_chunk(images.png(), b"PLTE", bytes(771)), Reason.CORRUPT_IMAGE),
+    "doubled webp chunk": (
+        images.riff((b"VP8X", bytes(10)), (b"VP8X", bytes(10)), (b"VP8L", images.flat_webp(1, 1)[20:])),
+        Reason.CORRUPT_IMAGE,
+    ),
+    "long webp chunk": (
+        images.riff((b"VP8X", bytes(40)), (b"VP8L", images.flat_webp(1, 1)[20:])),
+        Reason.CORRUPT_IMAGE,
+    ),
+    "webp frame of more than a picture": (
+        images.riff(
+            (b"VP8X", b"\x02" + bytes(9)), (b"ANMF", bytes(16) + images.flat_webp(1, 1)[12:] + b"hidE\2\0\0\0ab")
+        ),
+        Reason.CORRUPT_IMAGE,
+    ),
     "webp without picture": (images.riff((b"VP8X", bytes(10))), Reason.CORRUPT_IMAGE),
 }
 
