@@ -110,7 +110,7 @@ class Effects:
         """Rows and files."""
         counts = {
             table: await self.database.fetchval(f"SELECT count(*) FROM {table}")
-            for table in ("datasets", "jobs", "uploads")
+            for table in ("datasets", "jobs", "uploads", "blocked")
         }
         return {**counts, "files": [str(path) for path in self._below() if path.is_file()]}
 

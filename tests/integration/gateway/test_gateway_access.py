@@ -14,6 +14,7 @@ from gateway.problems import Code
 from tests.integration.gateway.conftest import Effects, MakeKey, client_of, request_for
 
 JOB = "/v1/jobs/{job}"
+TAKEDOWNS = "/v1/admin/takedowns"
 OPERATIONS = [
     ("GET", "/v1/me"),
     ("GET", "/v1/jobs"),
@@ -25,13 +26,18 @@ OPERATIONS = [
     ("POST", JOB + "/cancel"),
     ("POST", JOB + "/pause"),
     ("POST", JOB + "/resume"),
+    ("GET", TAKEDOWNS),
+    ("POST", TAKEDOWNS),
+    ("DELETE", TAKEDOWNS + "/1"),
 ]
 ON_A_JOB = [operation for operation in OPERATIONS if "{job}" in operation[1]]
 
 
 def body_of(method: str, path: str, place: Path) -> dict[str, Any]:
-    if method == "GET":
+    if method in ("GET", "DELETE"):
         return {}
+    if path == TAKEDOWNS:
+        return {"json": {"kind": "host", "value": "example.com"}}
     return {"json": request_for(place)} if path == "/v1/jobs" else {"content": b"https://example.com/a.jpg"}
 
 
