@@ -65,6 +65,9 @@ def walk_jpeg(body: Body, limits: Limits) -> Picture:
     while True:
         limits.check_parts(parts := parts + 1, len(body))
         marker_at = _marker_at(body, at)
+        if marker_at > at + 1:  # one FF belongs to the marker; the others fill, and may be megabytes
+            found.spans.add(at, marker_at - 1, Role.METADATA)
+            at = marker_at - 1
         marker = body[marker_at]
         if marker == _EOI:
             found.spans.add(at, marker_at + 1, Role.PICTURE)

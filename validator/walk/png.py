@@ -31,6 +31,9 @@ _LOOKS = {
 #: Texts that are not packed; packed ones may inflate to anything and are never stored.
 _TEXTS = frozenset({b"tEXt", b"iTXt"})
 _MAX_PALETTE = 3 * 256
+#: Packed pixels may be longer than bare ones by this factor and so many bytes; beyond lies what no decoder unpacks.
+_PACKING_LOSS = 1.25
+_PACKING_ROOM = 64 * 1024
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 
@@ -44,6 +47,7 @@ class _Found:
     colour: int = 0
     frames: int = 0
     has_palette: bool = False
+    packed_bytes: int = 0  #: of the first frame's pixels
     has_pixels: bool = False
     last: bytes = b""
     exif: Span | None = None
@@ -83,6 +87,7 @@ def _read_chunk(body: Body, name: bytes, content: Span, found: _Found, limits: L
         if found.has_pixels and found.last != b"IDAT":
             raise corrupt("pixel chunks are not together")
         found.has_pixels = True
+        found.packed_bytes += content.end - content.start
     elif name == b"acTL":
         limits.check_frames(u32be(body, content.start))
     elif name == b"fcTL":
@@ -137,9 +142,16 @@ def _profile_is_small(content: Body) -> bool:
     return inflater.eof
 
 
+def _bare_bytes(found: _Found) -> int:
+    """Bytes of the unpacked pixels, with the filter's byte in each line."""
+    return found.height * (1 + (found.width * found.depth * _CHANNELS[found.colour] + 7) // 8)
+
+
 def _finish(body: Body, found: _Found, end: int) -> Picture:
     if not found.has_pixels:
         raise corrupt("no pixels before the end chunk")
+    if found.packed_bytes > _PACKING_LOSS * _bare_bytes(found) + _PACKING_ROOM:
+        raise corrupt("more pixels than the picture has")
     if found.colour == 3 and not found.has_palette:
         raise corrupt("no palette")
     return Picture(

@@ -3,7 +3,9 @@
 import struct
 import zlib
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from shared.reasons import Reason
 from shared.recipe import ImageKind
@@ -125,6 +127,10 @@ HOSTILE = {
         Reason.CORRUPT_IMAGE,
     ),
     "palette beyond any": (images.with_chunk(images.png(), b"PLTE", bytes(771)), Reason.CORRUPT_IMAGE),
+    "more pixels than the picture has": (
+        images.png_of(*images.SIZE, 8, 0, images.zeros(100 << 20)),
+        Reason.CORRUPT_IMAGE,
+    ),
     "doubled webp chunk": (
         images.riff((b"VP8X", bytes(10)), (b"VP8X", bytes(10)), (b"VP8L", images.flat_webp(1, 1)[20:])),
         Reason.CORRUPT_IMAGE,
@@ -165,6 +171,22 @@ def test_the_orientation_is_read(orientation: int, order: str) -> None:
 @pytest.mark.parametrize("orientation", [0, 9, 99])
 def test_an_orientation_that_is_none_counts_as_upright(orientation: int) -> None:
     assert picture_of(images.jpeg_with_exif(orientation)).orientation == 1
+
+
+def test_fill_bytes_are_no_part_of_the_picture() -> None:
+    body = images.jpeg()
+
+    found = picture_of(body[:2] + b"\xff" * FILL_BYTES + body[2:])
+
+    kept = sum(span.end - span.start for span in found.spans if span.role is Role.PICTURE)
+    assert kept == len(body)
+
+
+def test_random_pixels_are_not_more_than_the_picture_has() -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (300, 300, 3), dtype=np.uint8))
+
+    for level in (0, 9):
+        assert picture_of(images.encoded(noise, "PNG", compress_level=level)).width == 300
 
 
 def test_the_end_is_found_behind_an_end_marker_in_a_thumbnail() -> None:
