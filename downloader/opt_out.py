@@ -1,5 +1,6 @@
 """What an answer's headers say about use for training: X-Robots-Tag and TDM reservations."""
 
+import re
 from collections.abc import Iterable
 
 from downloader.transfer import Head
@@ -13,6 +14,9 @@ PRODUCT = "PixCrawlerBot"
 REFUSING = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
 #: Directives with a value: a colon after these names no agent.
 _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
+#: What may stand before a colon as an agent: a product, perhaps with its version, or none at all. The rest of
+#: a date such as `Fri, 25 Jun 2030 15:00:00 GMT` is none.
+_AGENT = re.compile(r"\S*")
 
 
 def opt_out_of(head: Head) -> str | None:
@@ -20,7 +24,7 @@ def opt_out_of(head: Head) -> str | None:
     directive = refusing_directive(head.all("x-robots-tag"))
     if directive is not None:
         return directive
-    if (head.get("tdm-reservation") or "").strip() == "1":
+    if any(value.strip() == "1" for line in head.all("tdm-reservation") for value in line.split(",")):
         return "tdm-reservation: 1"
     return None
 
@@ -51,8 +55,8 @@ def _parse(token: str) -> tuple[str | None, str]:
     """The agent a token names, if any, and its directive."""
     before, colon, after = token.partition(":")
     name = before.strip().lower()
-    if not colon:
+    if not colon or not _AGENT.fullmatch(name):
         return None, token.strip()
-    if name in _VALUED:
+    if name in _VALUED or name in REFUSING:
         return None, name
-    return name, after.strip()
+    return name.partition("/")[0], after.strip()

@@ -35,6 +35,20 @@ from downloader.transfer import Head
         (["unavailable_after: 25 Jun 2030 15:00:00 PST, noai"], "noai"),
         (["max-snippet: 5, noimageai"], "noimageai"),
         (["max-image-preview: large"], None),
+        (["googlebot: unavailable_after: 25 Jun 2030 15:00:00 PST, noai"], None),
+        # a date may hold a comma, and what follows it is no agent
+        (["unavailable_after: Fri, 25 Jun 2030 15:00:00 GMT, noai"], "noai"),
+        (["unavailable_after: Friday, 25-Jun-30 15:00:00 GMT, otherbot: noai"], None),
+        # agents with a version, directives with a value they should not have
+        (["PixCrawlerBot/1.0: noai"], "noai"),
+        (["otherbot/2.1: noai"], None),
+        (["noai: 1"], "noai"),
+        (["otherbot: nofollow, noai: 1"], None),
+        ([": noai"], "noai"),
+        (["otherbot: nofollow, *: noimageai"], "noimageai"),
+        # nonsense hides nothing
+        ([",,, ,noai,,"], "noai"),
+        ([":::, , noai"], "noai"),
         # what only looks like one
         (["noaisle"], None),
         (["no ai"], None),
@@ -45,7 +59,18 @@ def test_a_directive_refuses_when_it_is_meant_for_us(lines: list[str], expected:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("1", "tdm-reservation: 1"), (" 1 ", "tdm-reservation: 1"), ("0", None)]
+    ("values", "is_reserved"),
+    [
+        (["1"], True),
+        ([" 1 "], True),
+        (["0"], False),
+        (["0", "1"], True),
+        (["0, 1"], True),
+        (["10"], False),
+        ([""], False),
+    ],
 )
-def test_a_reservation_is_an_opt_out(value: str, expected: str | None) -> None:
-    assert opt_out_of(Head(200, {"tdm-reservation": [value]})) == expected
+def test_a_reservation_is_an_opt_out(values: list[str], is_reserved: bool) -> None:
+    directive = opt_out_of(Head(200, {"tdm-reservation": values}))
+
+    assert directive == ("tdm-reservation: 1" if is_reserved else None)
