@@ -22,7 +22,7 @@ MAX_INFLATION = 20
 #: Small bodies may inflate further: a 1 kB drawing as text-like GIF is harmless.
 _INFLATION_FLOOR = 64 * 1024
 _COPY = 1024 * 1024
-#: The kernel takes 1,024 pieces in one call.
+#: More pieces of one body become one; the kernel takes 1,024 in one call.
 _MOST_PIECES = 512
 
 
@@ -107,9 +107,11 @@ class Body:
         """Takes the next bytes off the wire. Raises BodyRefused, BodySuffices or WorkAreaFull."""
         if self._inflater is None:
             self._take(piece)
-        else:
-            for inflated in self._inflater.inflate(piece):
-                self._take(inflated)
+            return
+        for inflated in self._inflater.inflate(piece):
+            self._take(inflated)
+        if self._inflater.taken > self._max_bytes:
+            self._overflow("encoded")  # bytes that inflate to nothing are bytes too
 
     def finish(self) -> None:
         """No more bytes will come. Raises BodyRefused if it is not whole, WorkAreaFull and PackClosed."""
@@ -148,9 +150,15 @@ class Body:
             with full_disk_is_transient():
                 _write_all(self._spilled.fileno(), piece, self.size_bytes - len(piece))
         else:
-            self._pieces.append(piece)
+            self._keep(piece)
             if self.size_bytes > SPILL and self._pack is not None:
                 self._spill(self._pack.folder)
+
+    def _keep(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        if len(self._pieces) > _MOST_PIECES:
+            # Chunks of two bytes would otherwise take thirty times their size.
+            self._pieces[:] = [b"".join(self._pieces)]
 
     def _spill(self, folder: Path) -> None:
         with full_disk_is_transient():
@@ -166,8 +174,9 @@ class Opening(Body):
     """The first bytes of a body, in memory; what follows is not read."""
 
     def _take(self, piece: bytes) -> None:
-        self._pieces.append(piece[: self._max_bytes - self.size_bytes])
-        self.size_bytes += len(self._pieces[-1])
+        wanted = piece[: self._max_bytes - self.size_bytes]
+        self._keep(wanted)
+        self.size_bytes += len(wanted)
         if self.size_bytes >= self._max_bytes:
             raise BodySuffices
 
@@ -175,7 +184,9 @@ class Opening(Body):
         """Whatever came is enough."""
 
     def _overflow(self, when: str) -> None:
-        """Longer than what is read; no harm."""
+        """Longer than what is read: no harm, and no reason to read on."""
+        if when != "announced":
+            raise BodySuffices
 
 
 class _Inflater:
@@ -186,7 +197,7 @@ class _Inflater:
             raise BodyRefused(Reason.BAD_ENCODING, "unknown")
         self._encoding = encoding
         self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, whichever it is
-        self._taken = 0
+        self.taken = 0
         self._given = 0
 
     @property
@@ -194,9 +205,9 @@ class _Inflater:
         return self._decoder.eof
 
     def inflate(self, piece: bytes) -> "list[bytes]":
-        if self._taken == 0 and self._encoding == "deflate" and not _is_zlib(piece):
+        if self.taken == 0 and self._encoding == "deflate" and not _is_zlib(piece):
             self._decoder = zlib.decompressobj(-zlib.MAX_WBITS)  # many servers send deflate without its wrapper
-        self._taken += len(piece)
+        self.taken += len(piece)
         inflated = []
         while piece and not self._decoder.eof:
             inflated.append(self._step(piece))
@@ -204,7 +215,7 @@ class _Inflater:
         return inflated
 
     def _step(self, piece: bytes) -> bytes:
-        allowed = max(self._taken * MAX_INFLATION, _INFLATION_FLOOR)
+        allowed = max(self.taken * MAX_INFLATION, _INFLATION_FLOOR)
         try:
             out = self._decoder.decompress(piece, allowed - self._given + 1)
         except zlib.error:
@@ -220,10 +231,9 @@ def _is_zlib(start: bytes) -> bool:
 
 
 def _write_pieces(file: int, pieces: list[bytes], offset: int) -> None:
-    gathered = pieces if len(pieces) <= _MOST_PIECES else [b"".join(pieces)]
-    written = os.pwritev(file, gathered, offset)
-    if written < sum(map(len, gathered)):
-        _write_all(file, b"".join(gathered)[written:], offset + written)
+    written = os.pwritev(file, pieces, offset)
+    if written < sum(map(len, pieces)):
+        _write_all(file, b"".join(pieces)[written:], offset + written)
 
 
 def _write_all(file: int, piece: bytes, offset: int) -> None:

@@ -15,6 +15,8 @@ from shared.reasons import Reason
 #: As aiohttp's defaults: a header line longer than this, or more lines, is no honest answer.
 MAX_HEADER_BYTES = 8190
 MAX_HEADERS = 128
+#: All lines together, those of interim answers and trailers included: libcurl keeps them while the transfer lasts.
+MAX_HEAD_BYTES = 64 * 1024
 #: Bytes of an unwanted body (an error page, a redirect's text) read to keep the connection.
 MAX_DISCARDED_BYTES = 64 * 1024
 #: Slower than this for `stall_seconds` is too slow.
@@ -23,6 +25,11 @@ LOW_SPEED_BYTES = 1024
 _BUFFER_BYTES = 128 * 1024
 #: An idle connection older than this is not trusted again.
 _MAX_IDLE_SECONDS = 60
+
+
+#: Stands for each length of that many digits; libcurl reads such a body as if none were announced.
+_MAX_DIGITS = 19
+ASTRONOMIC = 10**_MAX_DIGITS
 
 
 @dataclass(slots=True)
@@ -42,9 +49,11 @@ class Head:
 
     @property
     def length(self) -> int | None:
-        """What Content-Length announces; None when absent or nonsense."""
+        """What Content-Length announces; None when absent or nonsense, `ASTRONOMIC` for more digits than files have."""
         text = self.get("content-length") or ""
-        return int(text) if text.isdecimal() and len(text) < 20 else None
+        if not (text.isascii() and text.isdecimal()):
+            return None
+        return int(text) if len(text) < _MAX_DIGITS else ASTRONOMIC
 
 
 #: Looks at the head before the body is read: None takes the body, a refusal drops the connection.
@@ -126,7 +135,7 @@ class Transfer:
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         self._request: Request | None = None
         self._head = Head()
-        self._lines = 0
+        self._lines = self._head_bytes = 0
         self._discarded = 0
         self._body: Body | None = None
         self._is_cut = False
@@ -137,7 +146,7 @@ class Transfer:
         """Sets the handle up for a request."""
         self._request = request
         self._head = Head()
-        self._lines = self._discarded = 0
+        self._lines = self._head_bytes = self._discarded = 0
         self._body = self._refusal = self._error = None
         self._is_cut = False
         curl, address = self.curl, request.address
@@ -178,11 +187,14 @@ class Transfer:
             return None
         if code == pycurl.E_OPERATION_TIMEDOUT:
             return Refusal(self._timeout(), "timeout")
+        if code == pycurl.E_RECV_ERROR and "chunk" in self.curl.errstr():
+            return Refusal(Reason.BAD_RESPONSE, "chunks")  # libcurl has one code for this and for a broken connection
         return Refusal(_REASON_OF.get(code, Reason.BAD_RESPONSE), f"curl_{code}")
 
     def _timeout(self) -> Reason:
         assert self._request is not None, "begun"
-        if self.curl.getinfo(pycurl.PRETRANSFER_TIME) == 0:
+        # Not PRETRANSFER_TIME: where TLS stalls, libcurl sets it all the same.
+        if self.curl.getinfo(pycurl.REQUEST_SIZE) == 0:
             return Reason.CONNECT_TIMEOUT
         # libcurl has one code for both; only the total deadline ends at the deadline.
         spent = self.curl.getinfo(pycurl.TOTAL_TIME)
@@ -201,7 +213,8 @@ class Transfer:
 
     def _take_header(self, line: bytes) -> int | None:
         self._lines += 1
-        if len(line) > MAX_HEADER_BYTES or self._lines > MAX_HEADERS:
+        self._head_bytes += len(line)
+        if len(line) > MAX_HEADER_BYTES or self._lines > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
             return self._refuse(Refusal(Reason.BAD_RESPONSE, "headers"))
         if line in (b"\r\n", b"\n"):
             return self._judge() if self._head.status >= 200 else None

@@ -137,6 +137,9 @@ def test_an_encoded_body_is_stored_decoded(pack: Pack, tmp_path: Path, encoding:
         ("gzip", gzip.compress(BODY)[:-9], Reason.TRUNCATED_BODY),
         ("gzip", gzip.compress(bytes(10_000_000)), Reason.BAD_ENCODING),
         ("gzip", gzip.compress(os.urandom(200_000)), Reason.BODY_TOO_LARGE),
+        # bytes that inflate to nothing: empty blocks, and whatever follows the end
+        ("gzip", gzip.compress(b"")[:10] + b"\0\0\0\xff\xff" * 30_000, Reason.BODY_TOO_LARGE),
+        ("gzip", gzip.compress(BODY) + bytes(100_000), Reason.BODY_TOO_LARGE),
     ],
 )
 def test_an_encoding_that_hides_something_is_refused(pack: Pack, encoding: str, sent: bytes, reason: Reason) -> None:
@@ -157,3 +160,11 @@ def test_an_opening_stops_where_it_has_enough() -> None:
 
     opening.finish()
     assert opening.read() == b"abcde"
+
+
+def test_an_opening_that_inflates_to_nothing_ends_too() -> None:
+    opening = Opening(1000)
+    opening.expect(None, "gzip")
+
+    with pytest.raises(BodySuffices):
+        opening.write(gzip.compress(b"")[:10] + b"\0\0\0\xff\xff" * 300)
