@@ -7,7 +7,7 @@ variable's name; secrets are never printed.
 import sys
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -87,6 +87,11 @@ class Settings(StorageSettings):
             raise ValueError("must be redis://, rediss:// or unix://")
         return value
 
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _checks_certificates(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is None else SecretStr(_with_checked_certificate(value.get_secret_value()))
+
     @classmethod
     def load(cls) -> Self:
         """The settings, or an exit with every mistake in one message."""
@@ -99,6 +104,18 @@ class Settings(StorageSettings):
     def broker(self) -> str:
         """The broker's address, with its password."""
         return (self.broker_url or self.redis_url).get_secret_value()
+
+
+def _with_checked_certificate(url: str) -> str:
+    """The address as all clients read it alike: by rediss:// the server's certificate and name are checked."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return url
+    asked = dict(parse_qsl(parts.query))
+    checked = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+    if any(asked.get(name, needed).lower() != needed for name, needed in checked.items()):
+        raise ValueError("rediss:// must check the server's certificate and name")
+    return urlunsplit(parts._replace(query=urlencode(asked | checked)))
 
 
 class WorkerSettings(Settings):

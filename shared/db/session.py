@@ -5,6 +5,7 @@ Works behind a transaction pooler: no session state, no named prepared statement
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import asyncpg
@@ -26,6 +27,9 @@ Connection = AsyncConnection
 _TRANSIENT_CLASSES = frozenset({"08", "53", "40"})
 _TRANSIENT_CODES = frozenset({"57P01", "57P02", "57P03", "57014", "55P03", "25006", "25P03"})
 
+#: What an address may say of TLS, named as libpq's.
+_TLS_OPTIONS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
+
 _LIMITS = text(
     "SELECT set_config('statement_timeout', '15s', true), set_config('lock_timeout', '3s', true), "
     "set_config('idle_in_transaction_session_timeout', '10s', true)"
@@ -35,14 +39,17 @@ _LIMITS = text(
 def open_engine(database_url: SecretStr, *, connections: int = 5) -> AsyncEngine:
     """An engine with at most that many connections. It belongs to the event loop that first uses it."""
     url = make_url(database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+    tls = {name: value for name, value in url.query.items() if name in _TLS_OPTIONS}
     return create_async_engine(
-        url,
+        url.difference_update_query(_TLS_OPTIONS),
         pool_size=connections,
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={
+            # asyncpg reads these from an address only.
+            **({"dsn": f"postgresql://?{urlencode(tls)}"} if tls else {}),
             "timeout": 5,
             "command_timeout": 20,
             "statement_cache_size": 0,

@@ -62,5 +62,21 @@ def test_a_short_key_and_an_old_key_alone_are_mistakes(wrong: dict[str, str], na
     assert "hunter2" not in str(refused.value)
 
 
+def test_all_clients_are_told_to_check_the_certificate_of_a_rediss() -> None:
+    settings = Settings.model_validate({"redis_url": "rediss://u:p@h:6380/0?ssl_ca_certs=/etc/ca.pem"})
+
+    checked = "rediss://u:p@h:6380/0?ssl_ca_certs=%2Fetc%2Fca.pem&ssl_cert_reqs=required&ssl_check_hostname=true"
+    assert settings.redis_url.get_secret_value() == settings.broker() == checked
+
+
+@pytest.mark.parametrize("name", ["redis_url", "broker_url"])
+@pytest.mark.parametrize("careless", ["ssl_cert_reqs=none", "ssl_cert_reqs=CERT_NONE", "ssl_check_hostname=False"])
+def test_a_rediss_that_checks_nothing_is_a_mistake(name: str, careless: str) -> None:
+    with pytest.raises(ValidationError, match="certificate") as refused:
+        Settings.model_validate({name: f"rediss://u:hunter2@h/0?{careless}"})
+
+    assert "hunter2" not in str(refused.value)
+
+
 def test_every_default_is_good() -> None:
     assert WorkerSettings.load().concurrency == 7
