@@ -22,6 +22,7 @@ from validator.walk.picture import (
     Spans,
     corrupt,
     cut,
+    is_profile,
     starts_with,
     u16be,
 )
@@ -38,6 +39,7 @@ _PLAIN_ADOBE = 16
 _DNL = 0xDC
 #: Markers without meaning in the kinds of JPEG that are read; decoders skip some of them with what they hold.
 _MEANINGLESS = frozenset({_DNL}) | frozenset(range(0xF0, 0xFE))
+_ICC = b"ICC_PROFILE\0"
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -55,6 +57,7 @@ class _Found:
     channels: int = 0
     scans: int = 0
     exif: Span | None = None
+    has_profile: bool = False
 
 
 def walk_jpeg(body: Body, limits: Limits) -> Picture:
@@ -77,13 +80,19 @@ def walk_jpeg(body: Body, limits: Limits) -> Picture:
             stop = _scan_end(body, found, stop, limits)
         elif marker in _FRAMES:
             _read_frame(body, marker, marker_at + 3, found, limits)
-        role = _role(body, marker, marker_at, stop)
-        if role is Role.EXIF and found.exif is not None:
-            role = Role.METADATA  # readers take the first one
-        elif role is Role.EXIF:
-            found.exif = Span(marker_at + 3 + len(_EXIF), stop, role)
-        found.spans.add(at, stop, role)
+        found.spans.add(at, stop, _settled(_role(body, marker, marker_at, stop), body, marker_at + 3, stop, found))
         at = stop
+
+
+def _settled(role: Role, body: Body, name_at: int, stop: int, found: _Found) -> Role:
+    """The role in view of what came before: readers take the first EXIF block, and a profile from its first part."""
+    if role is Role.EXIF and found.exif is None:
+        found.exif = Span(name_at + len(_EXIF), stop, role)
+        return role
+    if role is Role.PROFILE:
+        found.has_profile |= body[name_at + len(_ICC)] == 1
+    is_spare = role is Role.EXIF or (role is Role.PROFILE and not found.has_profile)
+    return Role.METADATA if is_spare else role
 
 
 def _marker_at(body: Body, at: int) -> int:
@@ -136,13 +145,18 @@ def _role(body: Body, marker: int, marker_at: int, stop: int) -> Role:
         return Role.PICTURE
     if marker == _APP14 and starts_with(body, name_at, (b"Adobe",)) and size == _PLAIN_ADOBE:
         return Role.PICTURE  # says whether colours are inverted or YCCK
-    if marker == _APP2 and starts_with(body, name_at, (b"ICC_PROFILE\0",)):
-        return Role.PROFILE
+    if marker == _APP2 and starts_with(body, name_at, (_ICC,)):
+        return Role.PROFILE if _is_profile_part(body, name_at + len(_ICC)) else Role.METADATA
     if marker == _APP1 and starts_with(body, name_at, (_EXIF,)):
         return Role.EXIF
     if marker == _COM or (marker == _APP1 and starts_with(body, name_at, (_XMP,))):
         return Role.TEXT
     return Role.METADATA if _APP0 <= marker <= _APP15 or marker in _MEANINGLESS else Role.PICTURE
+
+
+def _is_profile_part(body: Body, at: int) -> bool:
+    """At `at` stand the part's number and how many there are, then the part; the first one must begin a profile."""
+    return body[at] != 1 or is_profile(body, at + 2)
 
 
 def _finish(body: Body, found: _Found, end: int) -> Picture:

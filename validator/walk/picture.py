@@ -177,4 +177,9 @@ def starts_with(body: Body, at: int, prefixes: Sequence[bytes]) -> bool:
     return any(body[at : at + len(prefix)] == prefix for prefix in prefixes)
 
 
+def is_profile(body: Body | bytes, at: int = 0) -> bool:
+    """Whether an ICC profile starts there; what is none would be kept for nobody's good."""
+    return body[at + 36 : at + 40] == b"acsp"
+
+
 Walk = Callable[[Body, Limits], Picture]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from shared.recipe import ImageKind
 from validator.walk.exif import orientation_of
-from validator.walk.picture import Body, Limits, Picture, Role, Span, Spans, corrupt, cut, u32be
+from validator.walk.picture import Body, Limits, Picture, Role, Span, Spans, corrupt, cut, is_profile, u32be
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: A colour profile that inflates beyond this is dropped, not stored; in bytes.
@@ -118,7 +118,7 @@ def _role(body: Body, name: bytes, start: int, end: int, found: _Found) -> Role:
         return Role.EXIF  # readers take the first one
     if name in _TEXTS and not _is_packed(name, body[start:end]):
         return Role.TEXT
-    if name == b"iCCP" and _profile_is_small(body[start:end]):
+    if name == b"iCCP" and _is_small_profile(body[start:end]):
         return Role.PROFILE
     return Role.METADATA
 
@@ -129,17 +129,17 @@ def _is_packed(name: bytes, content: Body) -> bool:
     return name == b"iTXt" and bytes(content[keyword_end + 1 : keyword_end + 2]) != b"\0"
 
 
-def _profile_is_small(content: Body) -> bool:
-    """Whether the profile is there and inflates to at most `MAX_PROFILE` bytes."""
+def _is_small_profile(content: Body) -> bool:
+    """Whether the chunk is a profile of at most `MAX_PROFILE` bytes and nothing else."""
     name_end = bytes(content[:80]).find(b"\0")
     if name_end < 1 or len(content) > MAX_PROFILE:
         return False
     inflater = zlib.decompressobj()
     try:
-        inflater.decompress(content[name_end + 2 :], MAX_PROFILE)
+        profile = inflater.decompress(content[name_end + 2 :], MAX_PROFILE)
     except zlib.error:
         return False
-    return inflater.eof
+    return inflater.eof and not inflater.unused_data and is_profile(profile)
 
 
 def _bare_bytes(found: _Found) -> int:

@@ -13,6 +13,7 @@ from validator.walk.picture import (
     Spans,
     corrupt,
     cut,
+    is_profile,
     starts_with,
     u16le,
     u24le,
@@ -56,7 +57,7 @@ def walk_webp(body: Body, limits: Limits) -> Picture:
         _check_single(name, content, found)
         is_first_exif = name == b"EXIF" and found.exif is None
         _read_chunk(body, name, content, found, limits)
-        found.spans.add(at, stop, Role.EXIF if is_first_exif else _role(name))
+        found.spans.add(at, stop, Role.EXIF if is_first_exif else _role(body, name, content))
         at = stop
     if at != end:
         raise corrupt("the chunks do not fill the file")
@@ -143,10 +144,12 @@ def _tiff_block(body: Body, content: Span) -> Span:
     return Span(content.start + skipped, content.end, Role.METADATA)
 
 
-def _role(name: bytes) -> Role:
+def _role(body: Body, name: bytes, content: Span) -> Role:
     if name in _PICTURE:
         return Role.PICTURE
-    return {b"ICCP": Role.PROFILE, b"XMP ": Role.TEXT}.get(name, Role.METADATA)
+    if name == b"ICCP" and is_profile(body, content.start):
+        return Role.PROFILE
+    return Role.TEXT if name == b"XMP " else Role.METADATA
 
 
 def _finish(body: Body, found: _Found, end: int, limits: Limits) -> Picture:

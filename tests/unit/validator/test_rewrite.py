@@ -1,6 +1,7 @@
 """Stored bytes: nothing but the picture, the same pixels, upright, and the same every time."""
 
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,13 @@ SMUGGLED = {
     "png: long gamma": images.with_chunk(images.png(), b"gAMA", images.SECRET),
     "png: private chunk": images.with_chunk(images.png(), b"prVt", images.SECRET),
     "png: packed text": images.with_chunk(images.png(), b"zTXt", b"a\0\0" + images.SECRET),
+    "jpeg: no profile": images.with_segment(images.jpeg(), 0xE2, b"ICC_PROFILE\0\1\1" + images.SECRET),
+    "jpeg: second part of none": images.with_segment(images.jpeg(), 0xE2, b"ICC_PROFILE\0\2\2" + images.SECRET),
+    "png: no profile": images.with_chunk(images.png(), b"iCCP", b"a\0\0" + zlib.compress(images.SECRET, 0)),
+    "png: cargo behind a profile": images.with_chunk(
+        images.png(), b"iCCP", b"a\0\0" + zlib.compress(images.linear_profile()) + images.SECRET
+    ),
+    "webp: no profile": images.webp(lossless=True, icc_profile=images.SECRET),
     "gif: long graphic control": images.with_gif_block(b"\x21\xf9\4\0\0\0\0", images.SECRET),
     "gif: long loop": images.with_gif_block(b"\x21\xff\x0bNETSCAPE2.0\3\1\0\0", images.SECRET),
     "gif: other application": images.with_gif_block(b"\x21\xff\x0bXMP DataXMP", images.SECRET),
