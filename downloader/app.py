@@ -2,6 +2,8 @@
 
 import shared.worker  # isort: skip  # sets what celery reads when it is imported
 
+import structlog
+
 from downloader import tasks
 from downloader.download import open_downloader
 from downloader.settings import DownloaderSettings
@@ -15,5 +17,8 @@ celery = shared.worker.build_worker(
     lambda resources: open_downloader(settings, resources.redis, blocked.live(resources.engine)),
     keeps_house=True,
 )
+if allowances := settings.allowances():
+    # Whoever sees this in production has a hole in the guard.
+    structlog.get_logger(__name__).warning("test_allowances_in_force", **allowances)
 
 __all__ = ["celery", "settings", "tasks"]

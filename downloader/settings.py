@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from downloader.interfaces import own_networks
 from shared.guard import DEFAULT_PORTS, Policy, networks
 from shared.settings import WorkerSettings
 
@@ -73,11 +74,21 @@ class DownloaderSettings(WorkerSettings):
         return self.user_agent or (f"{own} (+{self.contact})" if self.contact else own)
 
     def policy(self) -> Policy:
+        """What the guard applies here. This machine's own addresses are denied as well."""
         return Policy(
             ports=self.ports,
-            deny_cidrs=networks(self.deny_cidrs),
+            deny_cidrs=networks(self.deny_cidrs) + own_networks(),
             deny_names=self.deny_names,
             allow_names=self.allow_names,
             allow_cidrs=networks(self.allow_cidrs),
             allow_ports=self.allow_ports,
         )
+
+    def allowances(self) -> dict[str, list[str]]:
+        """What is opened for tests, by setting; empty in production."""
+        chosen = {
+            "allow_names": sorted(self.allow_names),
+            "allow_cidrs": list(self.allow_cidrs),
+            "allow_ports": [str(port) for port in sorted(self.allow_ports)],
+        }
+        return {name: values for name, values in chosen.items() if values}
