@@ -31,10 +31,23 @@ def make_inert(text: str) -> str:
     return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "…"
 
 
+def _inert_value(value: object) -> object:
+    match value:
+        case str():
+            return make_inert(value)
+        case list() | tuple():
+            return [_inert_value(each) for each in value]
+        case dict():
+            return {_inert_value(name): _inert_value(each) for name, each in value.items()}
+        case _:
+            return value
+
+
 def _inert(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in event.items():
-        if isinstance(value, str):  # a trace keeps its lines; as JSON they cannot forge others
-            event[name] = without_secrets(value) if name in ("exception", "stack") else make_inert(value)
+        # A trace keeps its lines; as JSON they cannot forge others.
+        is_trace = name in ("exception", "stack") and isinstance(value, str)
+        event[name] = without_secrets(value) if is_trace else _inert_value(value)
     return event
 
 

@@ -82,3 +82,16 @@ def test_an_exceptions_trace_gives_no_secret_away_either(lines: io.StringIO) -> 
     (line,) = lines.getvalue().splitlines()
     assert "Traceback" in line
     assert "sig=secret" not in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["../../x", '=HYPERLINK("http://x?y=secret")', 'a"}\r\n{"event": "forged"', "\x1b[31mred", "\u202egpj.exe", "\x00"],
+)
+def test_whatever_a_text_says_it_stays_one_field_of_one_line(lines: io.StringIO, text: str) -> None:
+    structlog.get_logger("some.module").info("row_read", caption=text, seen=[{text: (text, 7)}])
+
+    (line,) = lines.getvalue().splitlines()
+    assert (json.loads(line)["event"], line.isprintable(), line.isascii() or "�" in line) == ("row_read", True, True)
+    assert "secret" not in line
+    assert json.loads(line)["seen"] == [{make_inert(text): [make_inert(text), 7]}]
