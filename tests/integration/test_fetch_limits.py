@@ -114,7 +114,7 @@ async def test_a_body_in_crumbs_takes_no_more_memory_than_one_in_pieces(worker: 
     rows = await worker.run([origin.url(f"/crumbs?{number}") for number in range(8)], url_deadline_seconds=2)
 
     assert {row["reason"] for row in rows} == {"deadline"}
-    # Eight bodies of 400 kB; as pieces of two bytes they would take seventy.
+    # Eight bodies of 400 kB; as pieces of two bytes they took ninety MiB.
     assert worker.peak_bytes - before < 24 * _MEBI
 
 
