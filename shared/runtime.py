@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -28,15 +28,15 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T], *, grace_seconds: float) -> T:
         """Runs a coroutine and waits. An exception in this thread cancels it and gives it that long to clean up."""
-        ended = threading.Event()
-        starting = self.submit(_start(work, ended))
+        one = _Run(work)
         try:
-            ended.wait()
-        except BaseException:
-            starting.add_done_callback(lambda started: self.loop.call_soon_threadsafe(started.result().cancel))
-            ended.wait(grace_seconds)
+            self.submit(one.start())
+            one.ended.wait()
+        except BaseException:  # it may come at any point, also before the work was started
+            self.loop.call_soon_threadsafe(one.withdraw)
+            one.ended.wait(grace_seconds)
             raise
-        return starting.result().result()
+        return one.result()
 
     def close(self) -> None:
         """Stops the loop. What still runs is cancelled."""
@@ -50,10 +50,30 @@ class LoopThread:
             self.loop.close()
 
 
-async def _start(work: Coroutine[Any, Any, T], ended: threading.Event) -> asyncio.Task[T]:
-    task = asyncio.create_task(work)
-    task.add_done_callback(lambda _: ended.set())
-    return task
+class _Run(Generic[T]):
+    """A coroutine somebody in another thread waits for. `start` and `withdraw` run in the loop."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.ended = threading.Event()
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        self._is_withdrawn = False
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._work)
+        self._task.add_done_callback(lambda _: self.ended.set())
+        if self._is_withdrawn:
+            self._task.cancel()
+
+    def withdraw(self) -> None:
+        self._is_withdrawn = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def result(self) -> T:
+        """What the work returned or raised; only once it has ended."""
+        assert self._task is not None, "it has ended, so it was started"
+        return self._task.result()
 
 
 async def _cancel_the_rest() -> None:
