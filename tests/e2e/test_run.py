@@ -1,6 +1,7 @@
 """`pixcrawler run` as a user has it: a command in an empty home, a list, a dataset."""
 
 import hashlib
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -242,7 +243,8 @@ def _index(dataset: Path) -> pa.Table:
 
 def _counts(table: str) -> dict[str, int]:
     """Names and numbers of the table at the end."""
-    words = [line.split() for line in table.split("speed ")[0].splitlines()]
+    counted = re.split(r"^(?:speed|size) ", table, maxsplit=1, flags=re.MULTILINE)[0]
+    words = [line.split() for line in counted.splitlines()]
     return {name: int(number.replace(",", "")) for name, number, *_ in words}
 
 
