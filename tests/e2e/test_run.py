@@ -186,8 +186,9 @@ BAD_INPUTS = (
     (("run", "lists/urls.txt", "--to", "state-gone"), 6, "state is gone"),
     (("status", "00000000-0000-0000-0000-000000000000"), 5, "nothing of that id"),
     (("list", "--api-key", "pxc_wrong"), 4, "not an API key"),
-    (("list", "--gateway", "http://127.0.0.1:9"), 7, "cannot be reached"),
-    (("list", "--gateway", "gateway"), 2, "not a gateway's URL"),
+    (("list", "--gateway", "http://127.0.0.1:9"), 4, "wants a key"),
+    (("list", "--gateway", "http://127.0.0.1:9", "--api-key", "k"), 7, "cannot be reached"),
+    (("list", "--gateway", "gateway", "--api-key", "k"), 2, "not a gateway's URL"),
 )
 
 

@@ -188,7 +188,7 @@ async def test_a_job_survives_that_all_messages_are_lost(
     await until("the job has ended", has_ended_although_redis_forgets)
 
     redis.close()
-    assert len(forgotten) >= 4, "a message of each hop was to be lost"
+    assert forgotten, "Redis was to forget while chunks waited in it"
     assert await counts_of(board, job) == truth_of(origin.corpus)
 
 
