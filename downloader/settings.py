@@ -1,6 +1,5 @@
 """What an operator may set for the downloader."""
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from downloader.interfaces import own_networks
 from shared.guard import DEFAULT_PORTS, Policy, networks
 from shared.settings import WorkerSettings
+from shared.version import VERSION
 
 
 class DownloaderSettings(WorkerSettings):
@@ -70,7 +70,7 @@ class DownloaderSettings(WorkerSettings):
     @property
     def agent(self) -> str:
         """What we call ourselves; never a browser."""
-        own = f"PixCrawler/{version('pixcrawler')}"
+        own = f"PixCrawler/{VERSION}"
         return self.user_agent or (f"{own} (+{self.contact})" if self.contact else own)
 
     def policy(self) -> Policy:
