@@ -29,7 +29,7 @@ async def serve(settings: SchedulerSettings) -> None:
     async with open_resources(settings, connections=3) as resources:
         waiting = WaitingSet(resources.redis)
         planner, wakeup = Planner(resources, waiting), Wakeup(settings.database_url, *CHANNELS)
-        leadership = Leadership(resources.engine)
+        leadership = Leadership(resources.engine, lease=timedelta(seconds=settings.leader_lease_seconds))
         loop = Loop(
             resources,
             leadership,

@@ -35,12 +35,13 @@ class Caretaker:
         self._app = app
         self._leadership = leadership
         self._hold = timedelta(seconds=settings.hold_seconds)
+        self._ring_again = timedelta(seconds=settings.ring_again_seconds)
 
     async def ring(self, term: Term) -> None:
         """Rings bells never rung, and those nobody answered."""
         async with leader.leading(self._resources.engine, term) as connection:
             due = await bells.take(connection, hold=self._hold, why=Why.DISPATCHED)
-            due += await bells.take_unanswered(connection)
+            due += await bells.take_unanswered(connection, again=self._ring_again)
         await ring_all(self._app, self._resources.engine, due)
 
     async def expire(self, term: Term) -> None:

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from datetime import timedelta
 from uuid import uuid4
 
 import structlog
@@ -14,10 +15,8 @@ from shared.db.session import Engine, transaction
 from shared.errors import DatabaseUnavailable
 from shared.pipeline import LEADER_LEASE
 
-_LEASE = LEADER_LEASE.total_seconds()
-_RENEW_AFTER = _LEASE / 3
-#: We stop trusting the lease this long before the database does, seconds.
-_MARGIN = 1.0
+#: We stop trusting the lease when this share of it is left.
+_MARGIN = 1 / 15
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +24,9 @@ log = structlog.get_logger(__name__)
 class Leadership:
     """This process's claim to lead. Safety does not rest on it alone: every admission is conditional."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, lease: timedelta = LEADER_LEASE) -> None:
         self._engine = engine
+        self._lease = lease
         self._holder = f"scheduler-{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self._term: Term | None = None
         self._renew_at = float("-inf")
@@ -41,7 +41,7 @@ class Leadership:
             return self._term
         try:
             async with transaction(self._engine) as connection:
-                term = await leader.acquire(connection, self._holder)
+                term = await leader.acquire(connection, self._holder, lease=self._lease)
         except DatabaseUnavailable:
             term = None
         self._note(term, asked_at)
@@ -66,6 +66,6 @@ class Leadership:
             log.info("leadership_changed", leads=term is not None, term=term.number if term else None)
             self.since = asked_at if term else float("inf")
         self._term = term
-        self._renew_at = asked_at + _RENEW_AFTER
-        self._trusted_until = asked_at + _LEASE - _MARGIN
+        self._renew_at = asked_at + self._lease.total_seconds() / 3
+        self._trusted_until = asked_at + self._lease.total_seconds() * (1 - _MARGIN)
         metrics.leader.set(1 if term else 0)

@@ -73,7 +73,7 @@ class Loop:
             _Chore(timedelta(seconds=1), self._note_waiting),
             _Chore(timedelta(seconds=2), self._audit_waiting),
             _Chore(timedelta(seconds=5), self._export),
-            _Chore(timedelta(seconds=10), caretaker.expire),
+            _Chore(timedelta(seconds=2), caretaker.expire),
             _Chore(timedelta(seconds=60), caretaker.audit),
         )
 

@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from shared.pipeline import MAX_CHUNKS
+from shared.db.bells import RING_AGAIN
+from shared.pipeline import LEADER_LEASE, MAX_CHUNKS
 from shared.settings import Settings
 
 
@@ -13,5 +14,11 @@ class SchedulerSettings(Settings):
     hold_seconds: float = Field(default=60.0, ge=0, description="How long a chunk waits for lower ones of its job")
     grace_seconds: float = Field(
         default=75.0, ge=0, description="After a start or an outage no lease is taken for this long"
+    )
+    leader_lease_seconds: float = Field(
+        default=LEADER_LEASE.total_seconds(), ge=2, le=300, description="A scheduler silent for this long is replaced"
+    )
+    ring_again_seconds: float = Field(
+        default=RING_AGAIN.total_seconds(), ge=1, le=300, description="A bell nobody answers is rung again after this"
     )
     tick_seconds: float = Field(default=1.0, gt=0, le=60, description="How often it looks without being woken")

@@ -15,13 +15,10 @@ import structlog
 from shared.closing import close_all
 from shared.db import chunks
 from shared.db.session import transaction
-from shared.pipeline import LEASE
 from shared.resources import Resources
 
 #: The worker that ended a chunk closes it at once; after this it is taken to have left it.
 _LEFT_AFTER = timedelta(seconds=5)
-#: Older than any draft whose owner lives.
-_OWNERLESS_AFTER = 2 * LEASE
 _BLOCK = 500
 
 log = structlog.get_logger(__name__)
@@ -47,9 +44,12 @@ async def close_what_was_left(resources: Resources) -> None:
     await close_all(resources, left, actor="janitor")
 
 
-async def remove_ownerless_drafts(resources: Resources) -> None:
-    """Removes old drafts of chunks that hold no slot: of ended ones, of those that began anew, of unknown ones."""
-    old = [key async for key in resources.area.older_than(_OWNERLESS_AFTER)]
+async def remove_ownerless_drafts(resources: Resources, *, age: timedelta) -> None:
+    """Removes drafts of chunks that hold no slot: of ended ones, of those that began anew, of unknown ones.
+
+    `age` is more than that of any draft whose owner lives.
+    """
+    old = [key async for key in resources.area.older_than(age)]
     for start in range(0, len(old), _BLOCK):
         block = old[start : start + _BLOCK]
         async with transaction(resources.engine) as connection:

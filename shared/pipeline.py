@@ -22,11 +22,12 @@ CHUNK_ROWS = 500
 #: Chunks in flight in the whole system unless the operator says otherwise (35 x 250 MB = 8.75 GB of work area).
 MAX_CHUNKS = 35
 
-#: A worker owns its chunk this long after its last heartbeat, on the database's clock.
+#: A worker owns its chunk this long after its last heartbeat, on the database's clock, unless the operator says
+#: otherwise; it is heard this often within it.
 LEASE = 60 * SECOND
-HEARTBEAT = 15 * SECOND
+BEATS_IN_A_LEASE = 4
 
-#: The lone scheduler's lease; it trusts itself a second less than that.
+#: The lone scheduler's lease, unless the operator says otherwise; it trusts itself a little less long than that.
 LEADER_LEASE = 15 * SECOND
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.pipeline import DEFAULT_CELL
+from shared.pipeline import DEFAULT_CELL, LEASE
 
 ENV_PREFIX = "PIXCRAWLER_"
 #: The exit code for settings that cannot be used (EX_CONFIG of sysexits).
@@ -122,6 +122,12 @@ class WorkerSettings(Settings):
     """What the three stage services add."""
 
     concurrency: int = Field(default=7, ge=1, le=64, description="Chunks at once in this worker")
+    lease_seconds: float = Field(
+        default=LEASE.total_seconds(),
+        ge=2,
+        le=600,
+        description="A chunk is taken from a worker silent for this long: a pause longer than that costs work twice",
+    )
     chunks_per_child: int = Field(default=200, ge=1, description="A child is replaced after this many chunks")
     soft_stop_seconds: float | None = Field(default=None, ge=0, description="None: as the stage declares")
     hold_seconds: float = Field(default=60.0, ge=0, description="How long a chunk waits for lower ones of its job")

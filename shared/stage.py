@@ -28,7 +28,7 @@ from shared.db.chunks import Verdict
 from shared.db.session import Connection, transaction
 from shared.errors import ChunkError, ClaimLost, DatabaseUnavailable, PixCrawlerError, TransientError, WorkAreaGone
 from shared.messages import BadMessage, BellKeys, ChunkMessage, Why
-from shared.pipeline import HEARTBEAT, Stage, next_stage
+from shared.pipeline import BEATS_IN_A_LEASE, LEASE, Stage, next_stage
 from shared.policy import BeginAnew, End, HandBack, JobCancelled, LetGo, decide
 from shared.progress import Live
 from shared.resources import Resources
@@ -91,7 +91,15 @@ class StageWorker:
     """One child's hands: answers bells, one at a time."""
 
     def __init__(
-        self, stage: Stage, resources: Resources, app: Celery, verb: Verb, *, owner: str, hold: timedelta
+        self,
+        stage: Stage,
+        resources: Resources,
+        app: Celery,
+        verb: Verb,
+        *,
+        owner: str,
+        hold: timedelta,
+        lease: timedelta = LEASE,
     ) -> None:
         self.stage = stage
         self.resources = resources
@@ -99,6 +107,7 @@ class StageWorker:
         self._verb = verb
         self._owner = owner
         self._hold = hold
+        self._lease = lease
         self._bell_keys = BellKeys.of(resources.settings)
 
     async def answer(self, message: object) -> None:
@@ -149,7 +158,9 @@ class StageWorker:
 
     async def _claim(self, chunk_id: int) -> Claim | None:
         return await self.commit(
-            lambda connection: chunks.claim(connection, self.stage, chunk_id, owner=self._owner, hold=self._hold),
+            lambda connection: chunks.claim(
+                connection, self.stage, chunk_id, owner=self._owner, hold=self._hold, lease=self._lease
+            ),
             patience=_CLAIM_PATIENCE,
         )
 
@@ -188,7 +199,8 @@ class StageWorker:
 
         While the database is away the work goes on: its result is committed later, or refused by its fence.
         """
-        shown, next_beat = chunk.live, time.monotonic() + HEARTBEAT.total_seconds()
+        every = self._lease.total_seconds() / BEATS_IN_A_LEASE
+        shown, next_beat = chunk.live, time.monotonic() + every
         while not over.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SHOWN_EVERY):  # wait_for of Python 3.11 may swallow a cancellation
@@ -197,14 +209,19 @@ class StageWorker:
                 shown = chunk.live
                 await progress.write(self.resources.redis, chunk.claim.job_id, chunk.claim.chunk_id, shown)
             if time.monotonic() >= next_beat:
-                next_beat = time.monotonic() + HEARTBEAT.total_seconds()
+                next_beat = time.monotonic() + every
                 with suppress(DatabaseUnavailable):
                     await self._keep_lease(chunk)
 
     async def _keep_lease(self, chunk: ClaimedChunk) -> None:
         async with transaction(self.resources.engine) as connection:
             verdict = await chunks.beat(
-                connection, self.stage, chunk.claim, done=chunk.live.done, work_bytes=chunk.live.size_bytes
+                connection,
+                self.stage,
+                chunk.claim,
+                done=chunk.live.done,
+                work_bytes=chunk.live.size_bytes,
+                lease=self._lease,
             )
         if verdict is Verdict.LOST:
             raise ClaimLost("the lease went to somebody else")

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 import structlog
 
@@ -19,7 +20,6 @@ from shared.runtime import LoopThread
 from shared.settings import WorkerSettings
 
 _REPORT_EVERY = 5.0
-_SWEEP_EVERY = 60.0
 #: A worker that could not report for this long is not ready.
 _READY_WITHIN = 20.0
 
@@ -34,6 +34,7 @@ class Steward:
         self._worker = f"{service}-{self._host}-{os.getpid()}"
         self._settings = settings
         self._keeps_house = keeps_house
+        self._lease = timedelta(seconds=settings.lease_seconds)
         self._reported_at = float("-inf")
         self._sweep_at = time.monotonic()
         self._thread = LoopThread("steward")
@@ -96,8 +97,8 @@ class Steward:
                 return
             await close_what_was_left(resources)
             if time.monotonic() >= self._sweep_at:
-                self._sweep_at = time.monotonic() + _SWEEP_EVERY
-                await remove_ownerless_drafts(resources)
+                self._sweep_at = time.monotonic() + self._lease.total_seconds()
+                await remove_ownerless_drafts(resources, age=2 * self._lease)
 
 
 @contextmanager

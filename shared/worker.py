@@ -85,6 +85,7 @@ class Child:
             verb,
             owner=f"{self._stage.service}-{socket.gethostname()}-{os.getpid()}",
             hold=timedelta(seconds=self._settings.hold_seconds),
+            lease=timedelta(seconds=self._settings.lease_seconds),
         )
 
 

@@ -63,7 +63,9 @@ async def take(
     return [_bell_of(row, why) for row in rows]
 
 
-async def take_unanswered(connection: AsyncConnection, *, limit: int = 200) -> list[Bell]:
+async def take_unanswered(
+    connection: AsyncConnection, *, again: timedelta = RING_AGAIN, limit: int = 200
+) -> list[Bell]:
     """Takes bells that were rung and not answered for long enough."""
     rows = await connection.execute(
         text("""
@@ -79,7 +81,7 @@ async def take_unanswered(connection: AsyncConnection, *, limit: int = 200) -> l
         {
             "ready": sorted(_READY),
             "admissible": ADMISSIBLE,
-            "again": RING_AGAIN,
+            "again": again,
             "longest": RING_AGAIN_LONGEST,
             "limit": limit,
         },

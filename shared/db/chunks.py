@@ -83,7 +83,7 @@ async def _move_claimed(
 
 
 async def claim(
-    connection: AsyncConnection, stage: Stage, chunk_id: int, *, owner: str, hold: timedelta
+    connection: AsyncConnection, stage: Stage, chunk_id: int, *, owner: str, hold: timedelta, lease: timedelta = LEASE
 ) -> Claim | None:
     """Makes `owner` the owner of a ready chunk. None: it is not ready, not due, held, or its job is not running."""
     moved = await move(
@@ -97,7 +97,7 @@ async def claim(
         changes=""", fence = chunks.fence + 1, attempt = chunks.attempt + 1, owner = :actor, not_before = NULL,
             lease_until = clock_timestamp() + CAST(:lease AS interval),
             dispatched_at = coalesce(chunks.dispatched_at, clock_timestamp())""",
-        values={"id": chunk_id, "lease": LEASE, "hold": hold, "admissible": ADMISSIBLE, **HELD_VALUES},
+        values={"id": chunk_id, "lease": lease, "hold": hold, "admissible": ADMISSIBLE, **HELD_VALUES},
         returning=", jobs.recipe, jobs.revision, jobs.dataset_id, datasets.destination, datasets.endpoint",
     )
     return _claim_of(moved[0]) if moved else None
@@ -125,7 +125,9 @@ def _claim_of(row: Any) -> Claim:
     )
 
 
-async def beat(connection: AsyncConnection, stage: Stage, claim: Claim, *, done: int, work_bytes: int) -> Verdict:
+async def beat(
+    connection: AsyncConnection, stage: Stage, claim: Claim, *, done: int, work_bytes: int, lease: timedelta = LEASE
+) -> Verdict:
     """Extends the lease and says how far the stage is; tells whether to go on."""
     row = (
         await connection.execute(
@@ -139,7 +141,7 @@ async def beat(connection: AsyncConnection, stage: Stage, claim: Claim, *, done:
                 "id": claim.chunk_id,
                 "fence": claim.fence,
                 "running": stage.running,
-                "lease": LEASE,
+                "lease": lease,
                 "stage": stage.name,
                 "done": done,
                 "work_bytes": work_bytes,

@@ -7,6 +7,7 @@ transaction finds the row is not its own and does nothing.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -32,7 +33,7 @@ class Term:
     number: int
 
 
-async def acquire(connection: AsyncConnection, holder: str) -> Term | None:
+async def acquire(connection: AsyncConnection, holder: str, *, lease: timedelta = LEADER_LEASE) -> Term | None:
     """Takes or renews the lease; None while another holds it. The term rises when the lease had lapsed."""
     row = (
         await connection.execute(
@@ -45,7 +46,7 @@ async def acquire(connection: AsyncConnection, holder: str) -> Term | None:
                                               AND lease.expires_at > clock_timestamp() THEN 0 ELSE 1 END
                 WHERE lease.holder = excluded.holder OR lease.expires_at < clock_timestamp()
                 RETURNING term"""),
-            {"name": _NAME, "holder": holder, "lease": LEADER_LEASE},
+            {"name": _NAME, "holder": holder, "lease": lease},
         )
     ).first()
     return Term(holder=holder, number=row.term) if row else None

@@ -214,7 +214,7 @@ async def test_a_bell_that_nobody_with_a_key_has_signed_is_kept_and_claims_nothi
 async def test_news_of_a_cancelled_job_or_another_owner_stop_the_verb(
     board: Board, worker: Callable[..., StageWorker], chunk: int, monkeypatch: pytest.MonkeyPatch, resources: Resources
 ) -> None:
-    monkeypatch.setattr(stage_module, "HEARTBEAT", timedelta(0))
+    monkeypatch.setattr(stage_module, "BEATS_IN_A_LEASE", 10**9)
     monkeypatch.setattr(stage_module, "_SHOWN_EVERY", 0.01)
 
     async def robbed(chunk: Chunk) -> StageResult:
@@ -258,7 +258,7 @@ async def test_a_commit_whose_answer_was_lost_keeps_what_it_published(
 async def test_an_upload_goes_on_although_the_job_was_cancelled(
     board: Board, worker: Callable[..., StageWorker], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stage_module, "HEARTBEAT", timedelta(0))
+    monkeypatch.setattr(stage_module, "BEATS_IN_A_LEASE", 10**9)
     job = await board.job(destination=str(tmp_path / "out"))
     (chunk,) = await board.chunks_of(job)
     claim = await board.claimed(UPLOAD, chunk)
