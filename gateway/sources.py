@@ -19,6 +19,7 @@ from gateway.settings import GatewaySettings
 from shared.db import uploads
 from shared.db.session import transaction
 from shared.errors import BadSource, StoreRefused
+from shared.failpoints import reach
 from shared.manifest import ListFormat, digest_of, open_list, write_rows
 from shared.manifest.formats import format_of
 from shared.pipeline import CHUNK_ROWS
@@ -87,6 +88,7 @@ async def received(settings: GatewaySettings, blocks: AsyncIterator[bytes], file
                         Code.BODY_TOO_LARGE, f"the list is larger than {settings.max_manifest_bytes:,} bytes"
                     )
                 await asyncio.to_thread(_write, file, sha256, block)
+                reach("gateway.block")
         if not size:
             raise BadSource("the list is empty; send the file as the request's body")
         yield Received(path=path, size_bytes=size, sha256=sha256.hexdigest())

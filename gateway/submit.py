@@ -28,6 +28,7 @@ from shared.db import jobs
 from shared.db.jobs import JobRow, NewJob, Occupant
 from shared.db.session import transaction
 from shared.errors import PermanentError, StoreRefused, TransientError
+from shared.failpoints import reach
 from shared.manifest import ListFormat
 from shared.papers import MANIFEST_KEY, MANIFEST_TYPE, Dataset, PaperState, manifest
 from shared.pipeline import FINAL_JOB_STATES
@@ -98,6 +99,7 @@ async def _settle(services: Services, new: NewJob, store: ObjectStore, found: Lo
         if known is not None and not await jobs.forget_dataset(connection, known.dataset_id):
             return None
         job_id = await jobs.create(connection, new)
+    reach("gateway.committed")
     return None if job_id is None else Submitted(job=await _job(services, new.tenant_id, job_id), is_new=True)
 
 

@@ -17,6 +17,7 @@ from shared.db import cells, leader, slots
 from shared.db.leader import Term
 from shared.db.session import Connection, transaction
 from shared.db.slots import Admitted
+from shared.failpoints import reach
 from shared.resources import Resources
 from shared.waiting import WaitingSet
 
@@ -115,6 +116,8 @@ class Admitter:
             async with leader.leading(self._resources.engine, term) as connection:
                 let_in = await slots.admit(connection, wanted, places)
                 await self._advance_clock(connection, term, let_in)
+                reach("admit.locked")
+            reach("admit.committed")
             await self._take_out(wanted)
             admitted += let_in
             places = places[len(let_in) :]

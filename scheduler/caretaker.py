@@ -13,6 +13,7 @@ from shared.closing import close_all
 from shared.db import bells, cells, chunks, leader, sweeps
 from shared.db.leader import Term
 from shared.db.session import transaction
+from shared.failpoints import reach
 from shared.messages import Why
 from shared.pipeline import PIPELINE
 from shared.resources import Resources
@@ -42,6 +43,8 @@ class Caretaker:
         async with leader.leading(self._resources.engine, term) as connection:
             due = await bells.take(connection, hold=self._hold, why=Why.DISPATCHED)
             due += await bells.take_unanswered(connection, again=self._ring_again)
+        if due:
+            reach("ring.taken")
         await ring_all(self._app, self._resources.engine, due)
 
     async def expire(self, term: Term) -> None:

@@ -12,6 +12,7 @@ from shared.db.leader import Term
 from shared.db.lifecycle import Finished
 from shared.db.session import transaction
 from shared.errors import PixCrawlerError, StoreRefused
+from shared.failpoints import reach
 from shared.index import saved_fields
 from shared.papers import Dataset, PaperState
 from shared.pipeline import JobState
@@ -100,8 +101,10 @@ async def _finish_or_fail(resources: Resources, term: Term, job: Finished) -> No
 
 
 async def _finish(resources: Resources, term: Term, job: Finished) -> None:
+    reach("finish.begun")
     store = await resources.stores.at(job.destination, job.endpoint)
     await publish_papers(store, await _papers_of(resources, job), is_whole=job.state is JobState.FINISHING)
+    reach("finish.published")
     await _conclude(resources, term, job, last_state(job))
 
 

@@ -21,6 +21,7 @@ from shared.db.leader import Term
 from shared.db.lifecycle import NewChunk, Plan
 from shared.db.session import Connection, transaction
 from shared.errors import BadSource, PermanentError, PixCrawlerError
+from shared.failpoints import reach
 from shared.manifest import ListFormat, ListReader, open_list
 from shared.resources import Resources
 from shared.waiting import WaitingSet
@@ -121,7 +122,9 @@ class Planner:
     async def _store(self, term: Term, plan: Plan, part: Part) -> None:
         key = f"plans/{plan.job_id}/{plan.planned_chunks:06d}.arrow"
         await self._resources.spool.create(key, part.path, content_type=_ARROW, sha256=part.sha256)
+        reach("plan.stored")
         scores = await self._insert(term, plan, part, key)
+        reach("plan.inserted")
         if part.is_last:
             self._forget(plan.job_id)
         log.info("part_planned", job=str(plan.job_id), chunks=len(part.chunks), rows=part.rows, is_last=part.is_last)

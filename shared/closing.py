@@ -19,6 +19,7 @@ from shared.chunk import NewObject
 from shared.db import chunks
 from shared.db.session import transaction
 from shared.errors import DatabaseUnavailable, PermanentError, PixCrawlerError, StoreRefused, StoreUnavailable
+from shared.failpoints import reach
 from shared.index import counts_of, from_parquet, index_key, index_of_open_rows, object_keys, to_parquet
 from shared.pipeline import Outcome
 from shared.reasons import Reason
@@ -72,6 +73,7 @@ async def close_chunk(resources: Resources, ended: chunks.Ended, *, actor: str) 
     if ended.outcome in _REASONS:
         await _close_open_rows(resources, ended)
     await resources.area.remove(ended.claim.job_id, ended.claim.chunk_id)
+    reach("close.removed")
     async with transaction(resources.engine) as connection:
         closed = await chunks.close(connection, ended, actor=actor)
     await progress.forget(resources.redis, ended.claim.job_id, ended.claim.chunk_id)
@@ -93,6 +95,7 @@ async def _close_open_rows(resources: Resources, ended: chunks.Ended) -> None:
         if ended.tries < _MOST_TRIES:
             raise
         log.error("index_not_written", chunk=claim.chunk_id, error=str(error))
+    reach("close.indexed")
     async with transaction(resources.engine) as connection:
         await chunks.set_counts(connection, ended, accepted=accepted, rejected=rejected)
         await chunks.record_objects(connection, claim, objects)

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from shared.failpoints import armed_points
 from shared.settings import Settings
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -85,6 +86,8 @@ def set_up_logs(settings: Settings, *, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    if failing := armed_points():
+        structlog.get_logger(__name__).error("failpoints_armed", points=failing, means="this service fails on purpose")
     for chatty in ("azure", "boto3", "botocore", "urllib3", "asyncio", "amqp", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     for doubled in ("celery.app.trace", "celery.worker.strategy"):  # the stage writes one line a chunk

@@ -3,6 +3,7 @@
 import hashlib
 
 from shared.card import card
+from shared.failpoints import reach
 from shared.papers import (
     CARD_KEY,
     CARD_TYPE,
@@ -21,6 +22,7 @@ async def publish_papers(store: ObjectStore, dataset: Dataset, *, is_whole: bool
     """Writes card and `dataset.json`, and `_SUCCESS` when the dataset is whole. Can be repeated."""
     await _replace(store, CARD_KEY, card(dataset), CARD_TYPE)
     await _replace(store, MANIFEST_KEY, manifest(dataset), MANIFEST_TYPE)
+    reach("finish.half")
     if is_whole:
         await _replace(store, SUCCESS_KEY, success(dataset), SUCCESS_TYPE)
 

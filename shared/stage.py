@@ -27,6 +27,7 @@ from shared.db import bells, chunks, lifecycle, poison
 from shared.db.chunks import Verdict
 from shared.db.session import Connection, transaction
 from shared.errors import ChunkError, ClaimLost, DatabaseUnavailable, PixCrawlerError, TransientError, WorkAreaGone
+from shared.failpoints import reach
 from shared.messages import BadMessage, BellKeys, ChunkMessage, Why
 from shared.pipeline import BEATS_IN_A_LEASE, LEASE, Stage, next_stage
 from shared.policy import BeginAnew, End, HandBack, JobCancelled, LetGo, decide
@@ -79,6 +80,7 @@ class ClaimedChunk:
 
     def report(self, *, done: int, passed: int, size_bytes: int) -> None:
         self.live = Live(stage=self.live.stage, done=done, passed=passed, size_bytes=size_bytes)
+        reach(f"{self.live.stage}.progress")
 
     async def settle_duplicates(self, fingerprints: Mapping[int, str]) -> dict[str, int]:
         return await self._worker.settle(self.claim, fingerprints)
@@ -167,8 +169,11 @@ class StageWorker:
     async def _carry(self, claim: Claim) -> None:
         chunk, started = ClaimedChunk(self, claim), time.monotonic()
         try:
+            reach(f"{self.stage.name}.claimed")
             result = await self._work(chunk)
+            reach(f"{self.stage.name}.result")
             await self.commit(lambda connection: chunks.advance(connection, self.stage, claim, result))
+            reach(f"{self.stage.name}.committed")
         except BaseException as error:
             await self._give_up(chunk, error, started)
             if not isinstance(error, Exception):
