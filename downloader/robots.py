@@ -13,29 +13,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from protego import Protego
 from redis.exceptions import RedisError
 
 from downloader.hosts import Hosts
-from downloader.opt_out import PRODUCT
 from downloader.pack import Opening
 from downloader.retry import may_pass
+from downloader.rules import MAX_ROBOTS_BYTES, Rules, read_rules
 from downloader.web import Outcome, Web, Wish
 from shared.guard import Refusal, Target
 from shared.reasons import Reason
 
-#: How much of a robots.txt is read, as the RFC asks for at least.
-MAX_ROBOTS_BYTES = 512 * 1024
 LIFETIME_SECONDS = 24 * 3600
 #: A host that could not be asked is asked again after this.
 UNREACHABLE_SECONDS = 600
-#: Longer wishes are cut to this.
-MAX_CRAWL_DELAY_SECONDS = 10.0
 _MAX_PARSED = 4_000
+#: Parsed rules take twenty times and more the room of their text, and a list may bring thousands of large ones.
+_MAX_PARSED_BYTES = 8 * 1024 * 1024
 _DEADLINE_SECONDS = 15.0
-#: Rules longer, or with more stars, cost more to match than any honest site needs; they are dropped.
-_MAX_LINE = 1024
-_MAX_STARS = 8
 #: A chunk brings hundreds of hosts at once; the client's connections are for others too.
 _REDIS_AT_ONCE = 4
 _KEY = "pixcrawler:robots:"
@@ -49,8 +43,12 @@ _ALLOWED, _UNREACHABLE, _RULES = b"a", b"u", b"r"
 @dataclass(frozen=True, slots=True)
 class _Known:
     refusal: Refusal | None
-    rules: Protego | None
+    rules: Rules | None
     expires: float
+
+    @property
+    def size_bytes(self) -> int:
+        return self.rules.size_bytes if self.rules is not None else 0
 
 
 class Robots:
@@ -62,6 +60,7 @@ class Robots:
         self._hosts = hosts
         self._redis_free = asyncio.Semaphore(_REDIS_AT_ONCE)
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known_bytes = 0
         self._asked: dict[str, asyncio.Task[_Known]] = {}
 
     async def admit(self, target: Target) -> Refusal | None:
@@ -69,7 +68,7 @@ class Robots:
         known = await self._known_of(target)
         if known.refusal is not None:
             return known.refusal
-        if known.rules is not None and not known.rules.can_fetch(target.url, PRODUCT):
+        if known.rules is not None and not await known.rules.allow(target.url):
             return Refusal(Reason.ROBOTS_DISALLOWED, "robots")
         return None
 
@@ -96,11 +95,20 @@ class Robots:
             await self._remember(target.origin, record, lifetime)
         known = await self._understand(record, lifetime)
         self._take_delay(target, known)
-        self._known[target.origin] = known
-        self._known.move_to_end(target.origin)
-        if len(self._known) > _MAX_PARSED:
-            self._known.popitem(last=False)
+        self._keep(target.origin, known)
         return known
+
+    def _keep(self, origin: str, known: _Known) -> None:
+        self._forget(origin)
+        self._known[origin] = known
+        self._known_bytes += known.size_bytes
+        while len(self._known) > _MAX_PARSED or self._known_bytes > _MAX_PARSED_BYTES:
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, origin: str) -> None:
+        known = self._known.pop(origin, None)
+        if known is not None:
+            self._known_bytes -= known.size_bytes
 
     async def _ask(self, target: Target) -> bytes:
         place = Target(
@@ -129,13 +137,12 @@ class Robots:
                 await self._redis.set(_KEY + origin, record, ex=lifetime)
 
     async def _understand(self, record: bytes, lifetime: float) -> _Known:
-        rules = await asyncio.to_thread(_parse, record) if record.startswith(_RULES) else None
+        rules = await read_rules(record[1:]) if record.startswith(_RULES) else None
         return _Known(_refusal_of(record), rules, time.monotonic() + lifetime)
 
     def _take_delay(self, target: Target, known: _Known) -> None:
-        delay = known.rules.crawl_delay(PRODUCT) if known.rules is not None else None
-        if delay:
-            self._hosts.slow_down(target.host, min(float(delay), MAX_CRAWL_DELAY_SECONDS))
+        if known.rules is not None and known.rules.crawl_delay_seconds:
+            self._hosts.slow_down(target.host, known.rules.crawl_delay_seconds)
 
 
 def _record_of(outcome: Outcome) -> bytes:
@@ -153,13 +160,3 @@ def _refusal_of(record: bytes) -> Refusal | None:
     if not record.startswith(_UNREACHABLE):
         return None
     return Refusal(Reason(record[1:].decode()), "robots")
-
-
-def _parse(record: bytes) -> Protego | None:
-    inflater = zlib.decompressobj()
-    try:
-        text = inflater.decompress(record[1:], MAX_ROBOTS_BYTES).decode("utf-8", "replace")
-    except zlib.error:
-        return None
-    lines = (line for line in text.splitlines() if len(line) <= _MAX_LINE and line.count("*") <= _MAX_STARS)
-    return Protego.parse("\n".join(lines))
