@@ -5,8 +5,6 @@ import contextlib
 import itertools
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -47,7 +45,7 @@ async def migrated_template(postgres_admin_url: str, postgres_role_url: str) -> 
     """The name of a database at the newest schema, to copy from; nobody may stay connected to it."""
     async with _admin(postgres_admin_url) as admin:
         await admin.execute(f"CREATE DATABASE {_TEMPLATE} OWNER {_ROLE}")
-    await asyncio.to_thread(_migrate, _with(postgres_role_url, database=_TEMPLATE))
+    await asyncio.to_thread(servers.migrate, _with(postgres_role_url, database=_TEMPLATE))
     return _TEMPLATE
 
 
@@ -89,7 +87,7 @@ def own_redis() -> Iterator[servers.Valkey]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Cheap suites first, so that a plain mistake is seen soon."""
-    order = ("unit", "architecture", "contract", "integration", "e2e")
+    order = ("unit", "architecture", "contract", "integration", "e2e", "faults")
     places = {folder: place for place, folder in enumerate(order)}
     items.sort(key=lambda item: places.get(item.path.relative_to(_TESTS).parts[0], 0))
 
@@ -133,20 +131,6 @@ async def _database(admin_url: str, *, template: str) -> AsyncIterator[str]:
     finally:
         async with _admin(admin_url) as admin:
             await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _migrate(url: str) -> None:
-    """By the command that operators use."""
-    done = subprocess.run(
-        [sys.executable, "-m", "shared.db.migrate"],
-        env=os.environ | {"PIXCRAWLER_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"the schema could not be built:\n{done.stdout}{done.stderr}")
 
 
 def _with(url: str, *, user: str | None = None, password: str | None = None, database: str | None = None) -> str:

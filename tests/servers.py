@@ -107,20 +107,54 @@ def _postgres_container() -> Iterator[str]:
 
 @contextlib.contextmanager
 def _postgres_from_wheel() -> Iterator[str]:
-    with _public_folder("pixcrawler-pg-") as folder:
-        binaries = _reachable_binaries(folder)
-        data, port, password = folder / "data", free_port(), secrets.token_hex(8)
-        data.mkdir(mode=0o700)
-        _give_away(data)
-        _initialise(binaries, data, password)
+    with Postgres() as server:
+        yield server.url
+
+
+class Postgres:
+    """A PostgreSQL of a test's own, on one port for its whole life: it may be killed, frozen and started again."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._password = secrets.token_hex(8)
+        self._running = contextlib.ExitStack()
+        self._owned = contextlib.ExitStack()
+        #: Of its superuser.
+        self.url = f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/postgres"
+
+    def __enter__(self) -> Self:
+        self._folder = self._owned.enter_context(_public_folder("pixcrawler-pg-"))
+        self._binaries, self._data = _reachable_binaries(self._folder), self._folder / "data"
+        self._data.mkdir(mode=0o700)
+        _give_away(self._data)
+        _initialise(self._binaries, self._data, self._password)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._owned.close()
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        log = self._folder / "log"
         command: list[str | Path] = [
-            *(binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", ""),
+            *(self._binaries / "postgres", "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1", "-k", ""),
             *("-c", "fsync=off", "-c", "max_connections=200", "-c", "shared_buffers=64MB"),
         ]
-        with _spawned(command, folder / "log", stop_with=signal.SIGINT) as server:
-            _wait_for_port(port, server, folder / "log")
-            _wait_until("PostgreSQL answers", lambda: _accepts(binaries, port))
-            yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+        self._server = self._running.enter_context(_spawned(command, log, stop_with=signal.SIGINT))
+        _wait_for_port(self.port, self._server, log)
+        _wait_until("PostgreSQL answers", lambda: _accepts(self._binaries, self.port))
+
+    def stop(self) -> None:
+        """As an operator stops it; open transactions are rolled back."""
+        self._running.close()
+
+    def crash(self) -> None:
+        """As a crash ends it; `start` brings it back."""
+        self._server.send_signal(signal.SIGQUIT)
+        self._server.wait(timeout=START_LIMIT_SECONDS)
+        self._running.close()
 
 
 def _reachable_binaries(folder: Path) -> Path:
@@ -290,3 +324,17 @@ def _wait_until(claim: str, holds: Callable[[], bool]) -> None:
         if time.monotonic() > until:
             raise RuntimeError(f"waited {START_LIMIT_SECONDS:.0f} s in vain: {claim}")
         time.sleep(0.02)
+
+
+def migrate(url: str) -> None:
+    """Builds the schema, by the command that operators use."""
+    done = subprocess.run(
+        [sys.executable, "-m", "shared.db.migrate"],
+        env=os.environ | {"PIXCRAWLER_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the schema could not be built:\n{done.stdout}{done.stderr}")

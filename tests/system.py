@@ -45,6 +45,8 @@ class Service:
     process: "subprocess.Popen[bytes]"
     port: int
     log: Path
+    #: Where a gateway answers its clients.
+    api_port: int
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one of its pages; status 0 while nobody listens."""
@@ -109,7 +111,7 @@ class System:
     def work(self) -> Path:
         return self.folder / "work"
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def environment(self, plain: dict[str, str] | None = None, **more: str) -> dict[str, str]:
         own = {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
@@ -121,23 +123,25 @@ class System:
             "SOFT_STOP_SECONDS": "0",
         }
         passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        return passed | {f"PIXCRAWLER_{name}": value for name, value in (own | more).items()} | self.extra
+        return (
+            passed | {f"PIXCRAWLER_{name}": value for name, value in (own | more).items()} | self.extra | (plain or {})
+        )
 
-    def start(self, name: str, **more: str) -> Service:
-        """Starts a service, without waiting until it is ready."""
+    def start(self, name: str, plain: dict[str, str] | None = None, **more: str) -> Service:
+        """Starts a service, without waiting until it is ready. `plain` variables have no prefix of ours."""
         self._started += 1
-        port = free_port()
+        port, api_port = free_port(), free_port()
         log = self.folder / f"{name}-{self._started}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", name],
-                env=self.environment(HTTP_PORT=str(port), **more),
+                env=self.environment(plain, HTTP_PORT=str(port), LISTEN_PORT=str(api_port), **more),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return Service(name, process, port, log)
+        return Service(name, process, port, log, api_port)
 
     @contextmanager
     def running(self, *names: str, **more: str) -> Iterator[tuple[Service, ...]]:

@@ -1,0 +1,272 @@
+"""The whole system as processes, over servers that can be killed, behind proxies that can be cut.
+
+    async with world() as ours:
+        job = await ours.submit(rows=1_200)
+        ours.arm("uploader", "upload.progress:kill:2")
+        await ours.is_reached("upload.progress")
+        ours.mend()
+        await ours.has_kept_its_promises(job)
+
+The list is always the same for the same number of rows, so a job without a fault tells what every other must end with.
+"""
+
+import asyncio
+import io
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from time import monotonic
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
+
+import asyncpg
+from PIL import Image
+from redis import Redis
+
+from shared.pipeline import JobState
+from tests.core import Board, board_at
+from tests.invariants import broken_promises, result_of
+from tests.origin import Origin, Request, Wire
+from tests.proxy import Proxy
+from tests.servers import Postgres, Valkey, migrate
+from tests.system import Service, System, until
+
+WORKERS = ("downloader", "validator", "uploader")
+SERVICES = ("gateway", "scheduler", *WORKERS)
+#: Two chunks and a little one: enough for two to be in flight while one waits.
+ROWS = 1_100
+#: Everything recovers in seconds here, not in minutes: leases, bells and the grace after an outage.
+PACE = {
+    "PIXCRAWLER_LEASE_SECONDS": "6",
+    "PIXCRAWLER_LEADER_LEASE_SECONDS": "4",
+    "PIXCRAWLER_RING_AGAIN_SECONDS": "3",
+    "PIXCRAWLER_GRACE_SECONDS": "2",
+}
+END_LIMIT_SECONDS = 150.0
+
+
+class PictureOrigin(Origin):
+    """Small pictures, every one another, and a few of the usual mishaps; the same for the same number."""
+
+    async def _serve_p(self, request: Request, wire: Wire) -> None:
+        number = int(request.path.rsplit("/", 1)[1])
+        match number % 50:
+            case 3:
+                await wire.reply(b"no such page", status=404)
+            case 7:
+                await wire.reply(jpeg_of(number)[:-200])
+            case 11:
+                await wire.reply(b"<html>not here</html>", headers={"Content-Type": "text/html"})
+            case 19:
+                await wire.reply(jpeg_of(number - 2))  # a copy of another picture
+            case 23 if request.visit == 1:
+                await wire.reply(b"sorry", status=503)
+            case _:
+                await wire.reply(jpeg_of(number))
+
+
+@cache
+def jpeg_of(number: int) -> bytes:
+    """A picture of a kilobyte or two, another for each number."""
+    noise = random.Random(number).randbytes(48 * 40 * 3)
+    body = io.BytesIO()
+    Image.frombytes("RGB", (48, 40), noise).save(body, "JPEG", quality=30)
+    return body.getvalue()
+
+
+@dataclass
+class Reference:
+    """What a job without a fault ended with."""
+
+    rows: list[dict[str, object]]
+    seconds: float
+
+
+class World:
+    """The system under test. `mend` brings back whatever a test broke."""
+
+    def __init__(self, system: System, board: Board, origin: PictureOrigin, servers: "Servers") -> None:
+        self.system = system
+        self.board = board
+        self.origin = origin
+        self.postgres = servers.postgres
+        self.redis = servers.redis
+        self.to_postgres = servers.to_postgres
+        self.to_redis = servers.to_redis
+        self.running: dict[str, Service] = {}
+        self._others: list[Service] = []
+        self._references: dict[int, Reference] = {}
+        self._jobs = 0
+        self._rows: dict[UUID, int] = {}
+        self._killed: dict[str, Service] = {}
+        self._marks = system.folder / "failpoints"
+        self._marks.mkdir(exist_ok=True)
+
+    def mend(self) -> None:
+        """Everything runs: the servers, the way to them, and one copy of each service that does not fail on purpose."""
+        for proxy in (self.to_postgres, self.to_redis):
+            proxy.heal()
+        missing = [name for name in SERVICES if not _is_alive(self.running.get(name))]
+        for name in missing:
+            self.running[name] = self.system.start(name)
+        for name in missing:
+            self.running[name].wait_until_ready()
+
+    def arm(self, name: str, failpoints: str) -> Service:
+        """Replaces a service by one that fails as asked; the fail-point's mark is taken away first."""
+        asked = dict(one.split(":")[:2] for one in failpoints.split(","))
+        for point in asked:
+            (self._marks / point).unlink(missing_ok=True)
+        self.remove(name)
+        armed = {"PIXCRAWLER_FAILPOINTS": failpoints, "PIXCRAWLER_FAILPOINTS_DIR": str(self._marks)}
+        service = self.system.start(name, plain=armed)
+        self.running[name] = service
+        service.wait_until_ready()
+        self._killed = {point: service for point, action in asked.items() if action == "kill"}
+        return service
+
+    def add(self, name: str, *, plain: dict[str, str] | None = None) -> Service:
+        """One more copy of a service; `mend` does not look after it, the world's end does."""
+        service = self.system.start(name, plain=plain)
+        self._others.append(service)
+        service.wait_until_ready()
+        return service
+
+    def remove(self, name: str) -> None:
+        """Takes a service out as an operator would; one that does not obey is killed."""
+        service = self.running.pop(name, None)
+        if service and _is_alive(service):
+            os.killpg(service.process.pid, signal.SIGCONT)
+            service.stop()
+
+    async def is_reached(self, point: str) -> None:
+        """Returns when a service got to a fail-point, and is dead if that was asked for."""
+
+        async def has_mark() -> bool:
+            return (self._marks / point).exists()
+
+        await until(f"{point} is reached", has_mark, limit_seconds=60)
+        if service := self._killed.pop(point, None):
+            await asyncio.to_thread(service.process.wait, 30)
+
+    async def submit(self, rows: int = ROWS, *, recipe: str = "{}", destination: Path | None = None) -> UUID:
+        """A new job over that many rows."""
+        self._jobs += 1
+        urls = [self.origin.url(f"/p/{number}") for number in range(rows)]
+        place = destination or self.system.folder / f"out-{self._jobs}"
+        job = await self.board.submit(self.system.spool, urls, place, recipe=recipe)
+        self._rows[job] = rows
+        return job
+
+    async def has_ended(self, job: UUID, *, limit_seconds: float = END_LIMIT_SECONDS) -> float:
+        """Waits for the job's end; how long that took from now, seconds."""
+        began = monotonic()
+        await until("the job has ended", lambda: self.board.has_ended(job), limit_seconds=limit_seconds)
+        return monotonic() - began
+
+    async def destination(self, job: UUID) -> Path:
+        place = "SELECT destination FROM datasets JOIN jobs ON jobs.dataset_id = datasets.id WHERE jobs.id = :job"
+        return Path(await self.board.one(place, job=job))
+
+    async def reference(self, rows: int) -> Reference:
+        """What a job over that many rows ends with when nothing happens to it."""
+        if rows not in self._references:
+            self.mend()
+            job = await self.submit(rows)
+            seconds = await self.has_ended(job)
+            self._references[rows] = Reference(result_of(await self.destination(job)), seconds)
+        return self._references[rows]
+
+    async def has_kept_its_promises(self, job: UUID, *, state: JobState = JobState.COMPLETED) -> None:
+        """Waits until the job has ended and the system rests; fails with whatever does not hold then.
+
+        A completed job must have the index rows of one that nothing happened to.
+        """
+        await self.has_ended(job)
+        destination, wrong = await self.destination(job), ["never looked"]
+
+        async def is_well() -> bool:
+            nonlocal wrong
+            with Redis.from_url(self.redis.url) as redis:
+                wrong = await broken_promises(
+                    self.board,
+                    job,
+                    destination=destination,
+                    rows=self._rows[job],
+                    work=self.system.work,
+                    redis=redis,
+                )
+            return not wrong
+
+        try:
+            await until("all promises are kept", is_well, limit_seconds=45)
+        except AssertionError:
+            raise AssertionError("\n".join(wrong)) from None
+        assert await self.board.job_state(job) is state
+        if state is JobState.COMPLETED:
+            assert result_of(destination) == (await self.reference(self._rows[job])).rows
+
+    def close(self) -> None:
+        for service in (*self.running.values(), *self._others):
+            if _is_alive(service):
+                service.kill()
+
+
+@dataclass
+class Servers:
+    """The servers, and the proxies before them."""
+
+    postgres: Postgres
+    redis: Valkey
+    to_postgres: Proxy
+    to_redis: Proxy
+
+
+@asynccontextmanager
+async def world(folder: Path) -> AsyncIterator[World]:
+    """A world of its own: servers, origin, services are started when first mended."""
+    with ExitStack() as stack:
+        postgres, redis = stack.enter_context(Postgres()), stack.enter_context(Valkey())
+        servers = Servers(
+            postgres, redis, stack.enter_context(Proxy(postgres.port)), stack.enter_context(Proxy(redis.port))
+        )
+        direct = await _database(postgres)
+        system = System(
+            _through(direct, servers.to_postgres.port),
+            f"redis://127.0.0.1:{servers.to_redis.port}/0",
+            folder,
+            extra={"PIXCRAWLER_ALLOW_CIDRS": '["127.0.0.0/8"]', "PIXCRAWLER_ALLOW_PORTS": "[0]", **PACE},
+        )
+        async with PictureOrigin() as origin, board_at(direct) as board:
+            ours = World(system, board, origin, servers)
+            try:
+                yield ours
+            finally:
+                ours.close()
+
+
+async def _database(server: Postgres) -> str:
+    """A migrated database; its address as its owner."""
+    admin = await asyncpg.connect(server.url, timeout=30)
+    try:
+        await admin.execute("CREATE ROLE pixcrawler LOGIN PASSWORD 'faults'")
+        await admin.execute("CREATE DATABASE faults OWNER pixcrawler")
+    finally:
+        await admin.close()
+    url = f"postgresql://pixcrawler:faults@127.0.0.1:{server.port}/faults"
+    await asyncio.to_thread(migrate, url)
+    return url
+
+
+def _through(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}"))
+
+
+def _is_alive(service: Service | None) -> bool:
+    return service is not None and service.process.poll() is None
