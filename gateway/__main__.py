@@ -14,6 +14,7 @@ from gateway.settings import GatewaySettings
 from shared.errors import PixCrawlerError
 from shared.health import HealthServer
 from shared.logs import set_up_logs
+from shared.scratch import keep_temporary_files_in, own_folder
 from shared.startup import exit_with, wait_for_database
 
 log = structlog.get_logger("gateway")
@@ -22,6 +23,7 @@ log = structlog.get_logger("gateway")
 def main() -> int:
     settings = GatewaySettings.load()
     set_up_logs(settings, service="gateway")
+    keep_temporary_files_in(own_folder(settings.scratch_dir))
     try:
         asyncio.run(_serve(settings))
     except KeyboardInterrupt:

@@ -68,7 +68,7 @@ async def local_list(
     settings: GatewaySettings, resources: Resources, tenant_id: UUID, source: Source
 ) -> AsyncIterator[LocalList]:
     """The list a request names. Raises BadSource, ApiError, StoreUnavailable, StoreRefused."""
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=settings.scratch_dir) as name:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as name:
         with full_disk_is_transient():
             found = await _found(Path(name), settings, resources, tenant_id, source)
         yield found
@@ -77,7 +77,7 @@ async def local_list(
 @asynccontextmanager
 async def received(settings: GatewaySettings, blocks: AsyncIterator[bytes], filename: str) -> AsyncIterator[Received]:
     """A body written to a file while it arrives, in bounded memory. Raises ApiError when it is too large."""
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=settings.scratch_dir) as name:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as name:
         path = Path(name) / plain_name(filename)
         size, sha256 = 0, hashlib.sha256()
         with path.open("wb") as file, full_disk_is_transient():

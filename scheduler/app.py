@@ -16,6 +16,7 @@ from shared.health import HealthServer
 from shared.logs import set_up_logs
 from shared.resources import open_resources
 from shared.startup import exit_with, wait_for_database
+from shared.scratch import keep_temporary_files_in, own_folder
 from shared.waiting import WaitingSet
 from shared.wakeup import Wakeup
 
@@ -65,4 +66,5 @@ def main() -> int:
         asyncio.run(serve(settings))
     except PixCrawlerError as error:
         return exit_with(error)
+    keep_temporary_files_in(own_folder())
     return 0

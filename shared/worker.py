@@ -7,18 +7,18 @@ REMAP_SIGTERM=SIGQUIT for it, which `run_worker` finds set.
 
 import asyncio
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
+from shared.scratch import keep_temporary_files_in, own_folder
+
 # Read when celery and prometheus_client are imported, so they stand before: SIGTERM lets a worker finish or
 # hand back its chunk, and children count metrics in files.
 os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
-os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="pixcrawler-metrics-"))
+os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(own_folder()))
 
 import structlog
 from billiard.process import current_process
@@ -30,7 +30,6 @@ from shared.chunk import Verb
 from shared.errors import PixCrawlerError
 from shared.health import HealthServer
 from shared.logs import set_up_logs
-from shared.metrics import FILES_VARIABLE
 from shared.pipeline import Stage
 from shared.resources import Resources, open_resources
 from shared.runtime import LoopThread
@@ -122,6 +121,7 @@ def build_worker(stage: Stage, settings: WorkerSettings, open_verb: OpenVerb, *,
 
     signals.setup_logging.connect(_keep_our_logs, weak=False)
     signals.worker_process_init.connect(start_child, weak=False)
+    signals.celeryd_init.connect(_keep_our_scratch, weak=False)
     signals.worker_process_shutdown.connect(stop_child, weak=False)
     signals.worker_ready.connect(parent.start, weak=False)
     signals.worker_shutdown.connect(parent.stop, weak=False)
@@ -130,6 +130,11 @@ def build_worker(stage: Stage, settings: WorkerSettings, open_verb: OpenVerb, *,
 
 def _keep_our_logs(**_: Any) -> None:
     """Celery leaves logging alone when somebody listens to this signal."""
+def _keep_our_scratch(**_: Any) -> None:
+    """Before the pool is made: its shared counters lie among the temporary files."""
+    keep_temporary_files_in(own_folder())
+
+
 
 
 class _Parent:
@@ -156,7 +161,6 @@ class _Parent:
             if part is not None:
                 part.close()
         self._health = self._steward = None
-        shutil.rmtree(os.environ[FILES_VARIABLE], ignore_errors=True)
 
 
 async def _check_surroundings(settings: WorkerSettings) -> None:
