@@ -1,7 +1,7 @@
 # `make` alone lists the commands. What needs more than a line lives in a script or a Python module.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check lint types imports test-unit test-integration test-e2e fmt docs lock clean
+.PHONY: help setup run up test check lint types imports test-unit test-integration test-e2e faults mechanisms fmt docs lock clean
 
 BIN := .venv/bin
 # Where `make run` puts the dataset; an absolute path, a relative one, az:// or s3://.
@@ -43,6 +43,12 @@ test-integration: .dev ## Against a real PostgreSQL, Redis and object stores
 
 test-e2e: .dev ## Whole jobs, and what happens when something breaks
 	@"$(BIN)/pytest" tests/e2e
+
+faults: .dev ## The whole fault suite: every way in which something may die
+	@"$(BIN)/pytest" -m "faults or not faults" tests/faults
+
+mechanisms: .dev ## Take each mechanism away in a copy, and see a test go red
+	@"$(BIN)/python" -m tests.faults.mechanisms
 
 ##@ Develop
 setup: .dev ## Install everything for development into .venv
