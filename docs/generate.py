@@ -188,9 +188,10 @@ def _metrics() -> Iterator[str]:
     yield "# Metrics"
     yield ""
     yield from (
-        "Every service answers `/metrics` on `PIXCRAWLER_HTTP_PORT`. Labels are closed lists, never URLs, hosts,",
-        "tenants or ids. Counters count what was tried, so a redone chunk counts again; gauges of the leading",
-        "scheduler are read from PostgreSQL.",
+        "Every service answers `/metrics` on `PIXCRAWLER_HTTP_PORT`. Labels are closed lists, or names that an",
+        "operator gave (`cell`), never URLs, hosts, tenants or ids. Counters count what was tried, so a redone chunk",
+        "counts again. What is told by the leading scheduler alone is read from PostgreSQL, Redis and the broker every",
+        "five seconds.",
     )
     yield from ("", "| metric | kind | labels | meaning |", "| --- | --- | --- | --- |")
     for metric in vars(metrics).values():

@@ -14,6 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from downloader.leases import LEASE_SECONDS, Breaker, Lease, Limit, LoneLeases, RedisLeases, Want
+from shared import metrics
 
 #: Gates that come to need a lease at nearly the same time share a round trip.
 _GATHER_SECONDS = 0.01
@@ -29,6 +30,8 @@ _MAX_GATES = 10_000
 _UNLIMITED_STARTS = 1_000_000
 #: The longest pause a host may ask for.
 MAX_RETRY_AFTER_SECONDS = 60.0
+_LEASES = {source: metrics.host_leases.labels(source=source) for source in ("redis", "alone")}
+_LEFT_ALONE = {why: metrics.hosts_left_alone.labels(why=why) for why in ("breaker", "retry_after")}
 
 
 class HostLeftAlone(Exception):
@@ -163,9 +166,13 @@ class Hosts:
         now = asyncio.get_running_loop().time()
         if now >= self._redis_again:
             try:
-                return await self._shared.lease(wants)
+                leases = await self._shared.lease(wants)
             except (RedisError, OSError, TimeoutError):
                 self._redis_again = now + _REDIS_PAUSE_SECONDS
+            else:
+                _LEASES["redis"].inc(len(leases))
+                return leases
+        _LEASES["alone"].inc(len(wants))
         return self._lone.lease(wants)
 
 
@@ -257,11 +264,18 @@ class _Gate:
         self._next_start = now + lease.first_start_in
         self._spacing = lease.spacing_seconds
         self._ends = now + LEASE_SECONDS
+        self._count(lease, now)
         self._open_until = now + lease.open_seconds
         self._closed_until = max(self._closed_until, now + lease.wait_seconds)
         if self._line and lease.starts == 0:
             self._closed_until = max(self._closed_until, now + _ASK_AGAIN_SECONDS)
         self._advance()
+
+    def _count(self, lease: Lease, now: float) -> None:
+        if lease.open_seconds > 0 and self._open_until <= now:
+            _LEFT_ALONE["breaker"].inc()
+        if lease.wait_seconds > 0 and self._closed_until <= now:
+            _LEFT_ALONE["retry_after"].inc()
 
     def close(self) -> None:
         if self._timer is not None:

@@ -14,7 +14,7 @@ import structlog
 
 from gateway.schemas import JobOut
 from gateway.view import later, view
-from shared import progress
+from shared import metrics, progress
 from shared.db import jobs
 from shared.db.jobs import InFlight, JobRow
 from shared.db.session import transaction
@@ -76,11 +76,13 @@ class JobWatch:
         """A subscription for as long as the context lasts."""
         subscription = Subscription(base_url)
         self._subscriptions[subscription] = job_id
+        metrics.event_streams.set(len(self._subscriptions))
         self._wanted.set()
         try:
             yield subscription
         finally:
             del self._subscriptions[subscription]
+            metrics.event_streams.set(len(self._subscriptions))
 
     async def run(self) -> None:
         """Polls while somebody looks, until cancelled."""

@@ -51,6 +51,8 @@ class Admitter:
         decision = await self._decide()
         self._shut, self.why = dict(decision.shut), decision.why
         admitted = await self._fill(term, decision) if decision.places else []
+        for chunk in admitted:
+            metrics.admission_wait.labels(tier=chunk.tier).observe(chunk.waited_seconds)
         if admitted:
             log.info("chunks_admitted", count=len(admitted))
         return len(admitted)
@@ -62,6 +64,7 @@ class Admitter:
         try:
             if await self._waiting.size() != len(expected):
                 await self._waiting.rebuild(expected)
+                metrics.mended.labels(what="waiting_set").inc()
                 log.info("waiting_set_rebuilt", chunks=len(expected))
                 return True
         except (RedisError, OSError):
@@ -148,9 +151,3 @@ class Admitter:
         for chunk in let_in:
             offset = offset_after(offset=offset, now=now, virtual_start=chunk.virtual_start)
         await leader.set_clock(connection, term, offset=offset)
-
-
-def show_admission(why: Shut | None) -> None:
-    """Exports why admission is shut."""
-    for reason in Shut:
-        metrics.admission_shut.labels(reason=reason.value).set(1 if reason is why else 0)

@@ -10,13 +10,14 @@ from scheduler.leadership import Leadership
 from scheduler.loop import Loop
 from scheduler.planner import Planner
 from scheduler.settings import SchedulerSettings
+from scheduler.truth import begin_series
 from shared.broker import build_app
 from shared.errors import PixCrawlerError
 from shared.health import HealthServer
 from shared.logs import set_up_logs
 from shared.resources import open_resources
-from shared.startup import exit_with, wait_for_database
 from shared.scratch import keep_temporary_files_in, own_folder
+from shared.startup import exit_with, wait_for_database
 from shared.waiting import WaitingSet
 from shared.wakeup import Wakeup
 
@@ -27,19 +28,22 @@ CHANNELS = ("pixcrawler_jobs", "pixcrawler_scheduler")
 async def serve(settings: SchedulerSettings) -> None:
     """Runs the scheduler until SIGTERM or SIGINT. Raises PixCrawlerError when it cannot start."""
     await wait_for_database(settings)
-    async with open_resources(settings, connections=3) as resources:
+    async with open_resources(settings, connections=4) as resources:
         waiting = WaitingSet(resources.redis)
         planner, wakeup = Planner(resources, waiting), Wakeup(settings.database_url, *CHANNELS)
         leadership = Leadership(resources.engine, lease=timedelta(seconds=settings.leader_lease_seconds))
+        app = build_app(settings)
         loop = Loop(
             resources,
             leadership,
             planner,
             Admitter(settings, resources, waiting),
-            Caretaker(settings, resources, build_app(settings), leadership),
+            Caretaker(settings, resources, app, leadership),
             wakeup,
+            app,
             tick=timedelta(seconds=settings.tick_seconds),
         )
+        begin_series(loop.works)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, loop.stop)
         health = _serve_health(settings, loop)
@@ -62,9 +66,9 @@ def main() -> int:
     """The exit code of `python -m scheduler`."""
     settings = SchedulerSettings.load()
     set_up_logs(settings, service="scheduler")
+    keep_temporary_files_in(own_folder())
     try:
         asyncio.run(serve(settings))
     except PixCrawlerError as error:
         return exit_with(error)
-    keep_temporary_files_in(own_folder())
     return 0

@@ -68,6 +68,7 @@ class Caretaker:
         async with transaction(self._resources.engine) as connection:
             left = await chunks.ended_nowhere(connection, dead_after=_CELL_DEAD_AFTER, limit=_MOST_CLOSED)
         await close_all(self._resources, left, actor="scheduler")
+        metrics.mended.labels(what="left_open").inc(len(left))
         return bool(left)
 
     async def audit(self, term: Term) -> None:
@@ -76,6 +77,8 @@ class Caretaker:
             await cells.forget_silent(connection)
             left = await sweeps.leave_dead_cells(connection, silent_for=_CELL_DEAD_AFTER)
             mismatches = await sweeps.slot_mismatches(connection)
+        metrics.slot_mismatches.set(mismatches)
+        metrics.mended.labels(what="dead_cell").inc(left)
         if left:
             log.warning("dead_cell_left", chunks=left)
         if mismatches:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import structlog
 
+from scheduler.truth import withdraw_truth
 from shared import metrics
 from shared.db import leader
 from shared.db.leader import Term
@@ -42,8 +43,10 @@ class Leadership:
         try:
             async with transaction(self._engine) as connection:
                 term = await leader.acquire(connection, self._holder, lease=self._lease)
+            metrics.dependency_up.labels(server="postgresql").set(1)
         except DatabaseUnavailable:
             term = None
+            metrics.dependency_up.labels(server="postgresql").set(0)
         self._note(term, asked_at)
         return term
 
@@ -69,3 +72,7 @@ class Leadership:
         self._renew_at = asked_at + self._lease.total_seconds() / 3
         self._trusted_until = asked_at + self._lease.total_seconds() * (1 - _MARGIN)
         metrics.leader.set(1 if term else 0)
+        if term:
+            metrics.term.set(term.number)
+        else:
+            withdraw_truth()

@@ -1,7 +1,7 @@
 """The scheduler's one loop: look, decide, act, wait to be woken or for a second.
 
 Only the leader acts. What takes long or waits for a client's destination runs beside the loop, so that it is never
-in the way of admission: planning, a part at a time; closing chunks; finishing jobs.
+in the way of admission: planning, a part at a time; closing chunks; purging some; finishing jobs.
 """
 
 import asyncio
@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
+from celery import Celery
 
-from scheduler.admitter import WAITING_FOR, Admitter, show_admission
+from scheduler.admitter import WAITING_FOR, Admitter
 from scheduler.caretaker import Caretaker
 from scheduler.finisher import Finisher
 from scheduler.leadership import Leadership
 from scheduler.planner import Planner
-from scheduler.truth import export_truth
+from scheduler.purger import Purger
+from scheduler.truth import read_truth, show_truth
+from shared import metrics
 from shared.db import leader, lifecycle
 from shared.db.leader import NotLeader, Term
 from shared.errors import PixCrawlerError, TransientError
@@ -28,6 +31,8 @@ from shared.wakeup import Wakeup
 _STALLED = timedelta(seconds=5)
 #: Planning and closing rest this long when there is nothing to do.
 _REST = 0.5
+#: Seconds between two readings of the figures that only the leader tells.
+_TRUTH_EVERY = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +57,7 @@ class Loop:
         admitter: Admitter,
         caretaker: Caretaker,
         wakeup: Wakeup,
+        app: Celery,
         *,
         tick: timedelta,
     ) -> None:
@@ -61,10 +67,12 @@ class Loop:
         self._admitter = admitter
         self._caretaker = caretaker
         self._wakeup = wakeup
+        self._app = app
         self._tick = tick
         self._turned_at = time.monotonic()
         self._stopping = asyncio.Event()
         self._finisher = Finisher(resources)
+        self._purger = Purger(resources)
         self._chores = (
             _Chore(timedelta(0), self._admit),
             _Chore(timedelta(0), caretaker.ring),
@@ -72,10 +80,22 @@ class Loop:
             _Chore(timedelta(0), self._finisher.look),
             _Chore(timedelta(seconds=1), self._note_waiting),
             _Chore(timedelta(seconds=2), self._audit_waiting),
-            _Chore(timedelta(seconds=5), self._export),
             _Chore(timedelta(seconds=2), caretaker.expire),
             _Chore(timedelta(seconds=60), caretaker.audit),
         )
+        #: Done beside the loop, each with its rest.
+        self._works = (
+            (self._plan, _REST),
+            (self._close, _REST),
+            (self._purger.purge, _REST),
+            (self._tell_truth, _TRUTH_EVERY),
+        )
+
+    @property
+    def works(self) -> list[str]:
+        """The names of all that it does, as metrics and log lines have them."""
+        works = (*(chore.do for chore in self._chores), *(work for work, _ in self._works))
+        return [_name(work) for work in works]
 
     def stop(self) -> None:
         self._stopping.set()
@@ -87,7 +107,7 @@ class Loop:
         return None if silent < 30 else f"the loop has not turned for {silent:.0f} s"
 
     async def run(self) -> None:
-        beside = [asyncio.create_task(self._beside(work)) for work in (self._plan, self._close)]
+        beside = [asyncio.create_task(self._beside(work, rest)) for work, rest in self._works]
         try:
             while not self._stopping.is_set():
                 for ended in (task for task in beside if task.done()):
@@ -108,24 +128,25 @@ class Loop:
                 continue
             chore.due_at = time.monotonic() + chore.every.total_seconds()
             try:
-                await chore.do(term)
+                with metrics.chore_seconds.labels(chore=_name(chore.do)).time():
+                    await chore.do(term)
             except NotLeader:
                 self._leadership.doubt()
             except TransientError as error:
-                log.warning("scheduler_hindered", chore=chore.do.__name__, error=str(error))
+                _note_hindrance(chore.do, error)
                 self._leadership.doubt()
 
-    async def _beside(self, work: Callable[[Term], Awaitable[bool]]) -> None:
-        """Does the work while we lead, and rests while there is none."""
+    async def _beside(self, work: Callable[[Term], Awaitable[bool]], rest: float) -> None:
+        """Does the work while we lead, and rests that many seconds when there is none."""
         while True:
             try:
                 term = await self._leadership.term()
                 found = term is not None and await work(term)
             except (PixCrawlerError, OSError) as error:
-                log.warning("scheduler_hindered", chore=work.__name__, error=str(error))
+                _note_hindrance(work, error)
                 found = False
             if not found:
-                await asyncio.sleep(_REST)
+                await asyncio.sleep(rest)
 
     async def _plan(self, term: Term) -> bool:
         planned = await self._planner.plan_part(term)
@@ -145,7 +166,6 @@ class Loop:
 
     async def _admit(self, term: Term) -> None:
         await self._admitter.admit(term)
-        show_admission(self._admitter.why)
 
     async def _note_waiting(self, term: Term) -> None:
         why = self._admitter.why
@@ -156,5 +176,17 @@ class Loop:
         if await self._admitter.audit():
             self._wakeup.event.set()  # somebody may have waited for it
 
-    async def _export(self, _term: Term) -> None:
-        await export_truth(self._resources)
+    async def _tell_truth(self, term: Term) -> bool:
+        truth = await read_truth(self._resources, self._app)
+        if await self._leadership.term() == term:  # read while we led, and nobody else tells it
+            show_truth(truth, self._admitter.why)
+        return False
+
+
+def _name(work: Callable[..., object]) -> str:
+    return getattr(work, "__name__", "work").strip("_")
+
+
+def _note_hindrance(work: Callable[..., object], error: Exception) -> None:
+    metrics.chores_hindered.labels(chore=_name(work)).inc()
+    log.warning("scheduler_hindered", chore=_name(work), error=str(error))

@@ -4,7 +4,8 @@ In a container psutil tells the host's memory, and the limit that kills is the c
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,26 @@ class Memory:
 
     available_bytes: int
     total_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSums:
+    """Processes of one kind."""
+
+    processes: int
+    resident_bytes: int
+
+
+def process_sums(kinds: Sequence[str]) -> dict[str, ProcessSums]:
+    """This process, its children, and what those started, by one name for each generation; the last takes the rest."""
+    own = psutil.Process()
+    generation = {own.pid: 0}
+    found: dict[str, list[int]] = {kind: [] for kind in kinds}
+    for process in (own, *own.children(recursive=True)):  # parents before children
+        with suppress(psutil.NoSuchProcess):
+            place = generation.setdefault(process.pid, generation.get(process.ppid(), 0) + 1)
+            found[kinds[min(place, len(kinds) - 1)]].append(process.memory_info().rss)
+    return {kind: ProcessSums(processes=len(sizes), resident_bytes=sum(sizes)) for kind, sizes in found.items()}
 
 
 def measure(work_dir: Path) -> CellReport:

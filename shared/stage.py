@@ -20,15 +20,16 @@ import pyarrow as pa
 import structlog
 from celery import Celery
 
-from shared import metrics, progress
+from shared import progress
 from shared.chunk import Claim, NewObject, StageResult, Verb
 from shared.closing import close_all
 from shared.db import bells, chunks, lifecycle, poison
 from shared.db.chunks import Verdict
 from shared.db.session import Connection, transaction
-from shared.errors import ChunkError, ClaimLost, DatabaseUnavailable, PixCrawlerError, TransientError, WorkAreaGone
+from shared.errors import ChunkError, ClaimLost, DatabaseUnavailable, TransientError, WorkAreaGone
 from shared.failpoints import reach
 from shared.messages import BadMessage, BellKeys, ChunkMessage, Why
+from shared.notes import StageNotes
 from shared.pipeline import BEATS_IN_A_LEASE, LEASE, Stage, next_stage
 from shared.policy import BeginAnew, End, HandBack, JobCancelled, LetGo, decide
 from shared.progress import Live
@@ -108,6 +109,7 @@ class StageWorker:
         self._app = app
         self._verb = verb
         self._owner = owner
+        self._notes = StageNotes(stage)
         self._hold = hold
         self._lease = lease
         self._bell_keys = BellKeys.of(resources.settings)
@@ -125,9 +127,8 @@ class StageWorker:
         except DatabaseUnavailable as error:
             log.warning("claim_hindered", chunk=bell.chunk, stage=self.stage.name, error=str(error))
             return  # the scheduler rings again
-        metrics.claims.labels(stage=self.stage.name, result="claimed" if claim else "refused").inc()
+        self._notes.answered(bell, claimed=claim is not None)
         if claim is None:
-            log.debug("claim_refused", chunk=bell.chunk, stage=self.stage.name, why=bell.why)
             return
         with structlog.contextvars.bound_contextvars(
             job=str(claim.job_id), chunk=claim.chunk_id, stage=self.stage.name, attempt=claim.attempt, fence=claim.fence
@@ -179,7 +180,7 @@ class StageWorker:
             if not isinstance(error, Exception):
                 raise
         else:
-            self._note(claim, result, started)
+            self._notes.completed(claim, result, time.monotonic() - started)
             await self._go_on(claim)
 
     async def _work(self, chunk: ClaimedChunk) -> StageResult:
@@ -256,7 +257,7 @@ class StageWorker:
     async def _give_up(self, chunk: ClaimedChunk, error: BaseException, started: float) -> None:
         """Carries out what the policy decides; what cannot be written is found by its lease later."""
         claim, decision = chunk.claim, decide(self.stage, chunk.claim, error)
-        self._note_trouble(error, decision, started)
+        self._notes.interrupted(error, decision, time.monotonic() - started)
         with suppress(ClaimLost, DatabaseUnavailable):
             await self.commit(
                 lambda connection: self._apply(connection, claim, decision, error), patience=_CLAIM_PATIENCE
@@ -292,40 +293,10 @@ class StageWorker:
                 await chunks.restart(connection, self.stage, claim, error=told["error"])
 
     async def _keep_poison(self, message: object, error: BadMessage) -> None:
-        metrics.poison.labels(stage=self.stage.name).inc()
-        log.error("message_unreadable", stage=self.stage.name, error=str(error))
+        self._notes.unreadable(error)
         await self.commit(
             lambda connection: poison.keep(connection, queue=self.stage.queue, message=message, error=str(error)),
             patience=_CLAIM_PATIENCE,
-        )
-
-    def _note(self, claim: Claim, result: StageResult, started: float) -> None:
-        seconds, stage = time.monotonic() - started, self.stage.name
-        metrics.chunk_seconds.labels(stage=stage, result="completed").observe(seconds)
-        metrics.rows_tried.labels(stage=stage, result="passed").inc(result.passed)
-        metrics.rows_tried.labels(stage=stage, result="rejected").inc(claim.rows - result.passed)
-        metrics.bytes_tried.labels(stage=stage).inc(result.size_bytes)
-        log.info(
-            "stage_completed",
-            seconds=round(seconds, 3),
-            passed=result.passed,
-            rejected=dict(result.rejected),
-            bytes=result.size_bytes,
-        )
-
-    def _note_trouble(self, error: BaseException, decision: object, started: float) -> None:
-        kind = type(decision).__name__
-        metrics.chunk_seconds.labels(stage=self.stage.name, result=kind).observe(time.monotonic() - started)
-        if isinstance(error, ClaimLost):
-            metrics.fence_refused.labels(stage=self.stage.name).inc()
-        is_expected = isinstance(error, PixCrawlerError | asyncio.CancelledError) and not isinstance(error, ChunkError)
-        log.log(
-            20 if is_expected else 40,
-            "stage_interrupted",
-            decision=kind,
-            error_code=getattr(error, "code", type(error).__name__),
-            error=str(error),
-            exc_info=None if is_expected else error,
         )
 
 

@@ -10,7 +10,8 @@ from datetime import timedelta
 
 import structlog
 
-from shared.capacity import measure
+from shared import metrics
+from shared.capacity import measure, process_sums
 from shared.db import cells
 from shared.db.session import transaction
 from shared.errors import PixCrawlerError
@@ -22,6 +23,8 @@ from shared.settings import WorkerSettings
 _REPORT_EVERY = 5.0
 #: A worker that could not report for this long is not ready.
 _READY_WITHIN = 20.0
+#: A worker's processes by generation: Celery's parent, its pool, and what a pool process starts (decoders).
+_PROCESSES = ("parent", "pool", "decoder")
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +33,7 @@ class Steward:
     """Reports until closed."""
 
     def __init__(self, settings: WorkerSettings, *, service: str, keeps_house: bool) -> None:
+        self._service = service
         self._host = socket.gethostname()
         self._worker = f"{service}-{self._host}-{os.getpid()}"
         self._settings = settings
@@ -87,6 +91,9 @@ class Steward:
 
     async def _report(self, resources: Resources) -> None:
         measured = await asyncio.to_thread(measure, self._settings.work_dir)
+        for kind, sums in (await asyncio.to_thread(process_sums, _PROCESSES)).items():
+            metrics.worker_processes.labels(service=self._service, kind=kind).set(sums.processes)
+            metrics.worker_memory.labels(service=self._service, kind=kind).set(sums.resident_bytes)
         async with transaction(resources.engine) as connection:
             await cells.report(connection, self._settings.cell, self._worker, self._host, measured)
         self._reported_at = time.monotonic()

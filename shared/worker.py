@@ -30,6 +30,7 @@ from shared.chunk import Verb
 from shared.errors import PixCrawlerError
 from shared.health import HealthServer
 from shared.logs import set_up_logs
+from shared.notes import begin_series
 from shared.pipeline import Stage
 from shared.resources import Resources, open_resources
 from shared.runtime import LoopThread
@@ -103,6 +104,7 @@ def answer(message: dict[str, Any]) -> None:
 def build_worker(stage: Stage, settings: WorkerSettings, open_verb: OpenVerb, *, keeps_house: bool = False) -> Celery:
     """The stage's Celery app, with its signals connected. `keeps_house`: this service's parent is a cell's janitor."""
     set_up_logs(settings, service=stage.service)
+    begin_series(stage)
     app = build_app(settings, stage)
     soft_stop = settings.soft_stop_seconds
     app.conf.worker_soft_shutdown_timeout = stage.soft_stop.total_seconds() if soft_stop is None else soft_stop
@@ -119,22 +121,22 @@ def build_worker(stage: Stage, settings: WorkerSettings, open_verb: OpenVerb, *,
             _child.close()
         mark_process_dead(current_process().index)  # type: ignore[no-untyped-call]
 
+    signals.celeryd_init.connect(_keep_our_scratch, weak=False)
     signals.setup_logging.connect(_keep_our_logs, weak=False)
     signals.worker_process_init.connect(start_child, weak=False)
-    signals.celeryd_init.connect(_keep_our_scratch, weak=False)
     signals.worker_process_shutdown.connect(stop_child, weak=False)
     signals.worker_ready.connect(parent.start, weak=False)
     signals.worker_shutdown.connect(parent.stop, weak=False)
     return app
 
 
-def _keep_our_logs(**_: Any) -> None:
-    """Celery leaves logging alone when somebody listens to this signal."""
 def _keep_our_scratch(**_: Any) -> None:
     """Before the pool is made: its shared counters lie among the temporary files."""
     keep_temporary_files_in(own_folder())
 
 
+def _keep_our_logs(**_: Any) -> None:
+    """Celery leaves logging alone when somebody listens to this signal."""
 
 
 class _Parent:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from shared import metrics
 from shared.chunk import Claim, NewObject
 from shared.errors import ChunkError
 from shared.index import from_parquet, index_key, object_keys
@@ -22,12 +23,16 @@ from shared.workdir.local import full_disk_is_transient
 #: Read at once when an object is read back, bytes; bounds memory.
 _PIECE = 8 * 1024 * 1024
 
+_HELD = {result: metrics.objects_held.labels(result=result) for result in ("stored", "found")}
+
 
 async def create_or_find(
     store: ObjectStore, key: str, body: bytes | memoryview | Path, *, size_bytes: int, content_type: str, sha256: str
 ) -> NewObject:
     """The object that lies at the key afterwards: compare its `sha256` to learn whose it is."""
-    if await store.create(key, body, content_type=content_type, sha256=sha256):
+    is_new = await store.create(key, body, content_type=content_type, sha256=sha256)
+    _HELD["stored" if is_new else "found"].inc()
+    if is_new:
         return NewObject(key=key, size_bytes=size_bytes, sha256=sha256)
     found = await find(store, key)
     if found is None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from shared import metrics
 from shared.errors import ChunkError, WorkAreaFull
 from shared.reasons import Reason
 from validator.judge import Value
@@ -45,6 +46,8 @@ _SHARES = 4
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TMPDIR")
 #: The folder that holds our packages, so that the child runs the same code as we do.
 _CODE = Path(__file__).resolve().parent.parent
+
+_EVENTS = {event: metrics.decode_children.labels(event=event) for event in ("started", "died", "too_slow")}
 
 Columns = dict[str, Value]
 
@@ -200,6 +203,7 @@ class DecodeChildren:
             if end is _End.FINISHED:
                 await self._drop_if_worn()
                 return _complete(work, _journaled(work.journal) | lost)
+            _EVENTS["too_slow" if end is _End.TOO_SLOW else "died"].inc()
             place = child.position.read().place
             await self._drop()
             if place is not None and place not in _journaled(work.journal):
@@ -212,6 +216,7 @@ class DecodeChildren:
     async def _running(self) -> _Child:
         if self._child is None:
             self._child = await _Child.start(self._limits.memory_mb)
+            _EVENTS["started"].inc()
             await self._child.ready()
         return self._child
 

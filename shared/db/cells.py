@@ -49,9 +49,15 @@ class Report:
     """A worker's newest measurement, where it was made, and how old it is."""
 
     cell: str
+    worker: str
     host: str
     measured: CellReport
     age: timedelta
+
+    @property
+    def service(self) -> str:
+        """The worker's service: its name begins with it."""
+        return self.worker.split("-", 1)[0]
 
 
 async def reports(connection: AsyncConnection) -> list[Report]:
@@ -60,6 +66,7 @@ async def reports(connection: AsyncConnection) -> list[Report]:
     return [
         Report(
             cell=row.name,
+            worker=row.worker,
             host=row.host,
             measured=CellReport(**{field: getattr(row, field) for field in _FIELDS}),
             age=row.age,

@@ -239,19 +239,3 @@ async def objects_of(connection: AsyncConnection, dataset_id: UUID) -> list[NewO
         {"dataset": dataset_id},
     )
     return [NewObject(key=row.key, size_bytes=row.size_bytes, sha256=bytes(row.sha256).hex()) for row in rows]
-
-
-async def image_sums(connection: AsyncConnection) -> tuple[int, dict[str, int]]:
-    """Accepted and rejected rows of all jobs, from the same sums that jobs show."""
-    accepted = await connection.execute(text("SELECT coalesce(sum((counts ->> 'accepted')::bigint), 0) FROM jobs"))
-    rejected = await connection.execute(
-        text("""
-            SELECT reason.key, sum(reason.value::bigint)::bigint AS rows
-            FROM jobs, jsonb_each_text(counts -> 'rejected') AS reason GROUP BY reason.key""")
-    )
-    return int(accepted.scalar_one()), {row.key: row.rows for row in rejected}
-
-
-async def chunks_by_state(connection: AsyncConnection) -> dict[str, int]:
-    rows = await connection.execute(text("SELECT state, count(*) AS chunks FROM chunks GROUP BY state"))
-    return {row.state: row.chunks for row in rows}

@@ -28,6 +28,8 @@ class Admitted:
 
     chunk_id: int
     virtual_start: float
+    tier: str
+    waited_seconds: float  #: since it was planned
 
 
 async def provide(connection: AsyncConnection, max_chunks: int) -> None:
@@ -52,9 +54,10 @@ async def in_flight(connection: AsyncConnection, *, most_bytes: int) -> dict[str
     return {row.cell: InFlight(chunks=row.held, not_started=row.not_started, written_bytes=row.written) for row in rows}
 
 
-async def held(connection: AsyncConnection) -> int:
-    """How many slots hold a chunk."""
-    return int((await connection.execute(text("SELECT count(*) FROM slots WHERE chunk_id IS NOT NULL"))).scalar_one())
+async def counted(connection: AsyncConnection) -> tuple[int, int]:
+    """How many slots there are, and how many of them hold a chunk."""
+    row = (await connection.execute(text("SELECT count(*) AS slots, count(chunk_id) AS held FROM slots"))).one()
+    return row.slots, row.held
 
 
 async def recent_work_bytes(connection: AsyncConnection, *, chunks: int = 100) -> list[int]:
@@ -100,17 +103,6 @@ async def all_waiting(connection: AsyncConnection) -> dict[int, float]:
     return {row.id: row.score for row in rows}
 
 
-async def waiting_by_tier(connection: AsyncConnection) -> dict[str, int]:
-    """How many chunks wait, by tier."""
-    rows = await connection.execute(
-        text("""
-            SELECT tier, count(*) AS waiting FROM chunks JOIN jobs ON jobs.id = job_id
-            WHERE chunks.state = 'pending' AND jobs.state = ANY(:admissible) GROUP BY tier"""),
-        {"admissible": ADMISSIBLE},
-    )
-    return {row.tier: row.waiting for row in rows}
-
-
 async def admit(connection: AsyncConnection, wanted: Sequence[int], cells: Sequence[str]) -> list[Admitted]:
     """Lets in the first of the wanted chunks that still wait, one for each cell place, as far as slots are free."""
     waiting = await connection.execute(
@@ -138,7 +130,15 @@ async def admit(connection: AsyncConnection, wanted: Sequence[int], cells: Seque
         values={"ids": [chunk for chunk, _, _ in places], "cells": [cell for _, _, cell in places]},
         changes=", cell = admitted.cell, admitted_at = clock_timestamp()" + DUE,
     )
-    return [Admitted(chunk_id=row.id, virtual_start=row.virtual_start) for row in moved]
+    return [
+        Admitted(
+            chunk_id=row.id,
+            virtual_start=row.virtual_start,
+            tier=row.tier,
+            waited_seconds=max(0.0, (row.admitted_at - row.created_at).total_seconds()),
+        )
+        for row in moved
+    ]
 
 
 async def _take_slots(connection: AsyncConnection, chunk_of: Mapping[int, int]) -> None:

@@ -11,6 +11,7 @@ from shared.errors import StoreRefused
 from shared.settings import StorageSettings
 from shared.storage.base import ObjectStore, StoredObject
 from shared.storage.destination import Destination, Scheme
+from shared.storage.timed import TimedStore
 
 __all__ = ["Destination", "ObjectStore", "Scheme", "StoredObject", "check_writable", "open_store"]
 
@@ -19,10 +20,14 @@ PROBE = ".pixcrawler-probe-"
 
 
 async def open_store(destination: Destination, settings: StorageSettings) -> ObjectStore:
-    """The destination's store; whoever opens it closes it. A folder is made if it is missing, a container is not.
+    """The destination's store, timed; whoever opens it closes it. A folder is made if missing, a container is not.
 
     Raises StoreRefused when the settings hold no usable credentials, or the folder cannot be made.
     """
+    return TimedStore(await _open(destination, settings), destination.scheme)
+
+
+async def _open(destination: Destination, settings: StorageSettings) -> ObjectStore:
     if destination.scheme is Scheme.FOLDER:
         from shared.storage.local import LocalStore
 

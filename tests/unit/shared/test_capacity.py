@@ -1,12 +1,15 @@
 """What a worker may use: the tighter of host and cgroup."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from shared.capacity import Memory, cgroup_memory, measure
+from shared.capacity import Memory, cgroup_memory, measure, process_sums
 
 MB = 10**6
 
@@ -82,6 +85,24 @@ def test_the_work_volume_is_measured_where_it_is(tmp_path: Path) -> None:
     assert 0 < report.free_bytes <= report.total_bytes
     assert report.free_inodes > 0
     assert 0 < report.memory_available_bytes <= report.memory_total_bytes <= psutil.virtual_memory().total
+
+
+def test_a_worker_tells_its_processes_by_generation() -> None:
+    waiting = "import sys; sys.stdin.read()"
+    with_a_child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {waiting!r}])"
+    before = process_sums(("own", "pool", "decoder"))
+
+    with subprocess.Popen([sys.executable, "-c", with_a_child], stdin=subprocess.PIPE) as child:
+        ends_at = time.monotonic() + 20
+        while (sums := process_sums(("own", "pool", "decoder")))["decoder"].processes == 0:
+            assert time.monotonic() < ends_at, "the grandchild never came"
+        assert child.stdin is not None
+        child.stdin.close()
+
+    assert sums["own"].processes == 1
+    assert sums["pool"].processes == before["pool"].processes + 1
+    assert sums["decoder"].processes == before["decoder"].processes + 1
+    assert sums["decoder"].resident_bytes > 0
 
 
 def test_a_work_area_that_is_away_is_an_error(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""A store whose operations are timed and whose failures are counted, around any other."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+from shared import metrics
+from shared.errors import PixCrawlerError, StoreRefused, StoreUnavailable
+from shared.storage.base import ObjectStore, StoredObject
+from shared.storage.destination import Scheme
+
+_OPERATIONS = ("create", "replace", "get", "stat", "list", "delete")
+
+
+class TimedStore:
+    """Does what the inner store does. A listing is counted but not timed: its reader sets the pace."""
+
+    def __init__(self, inner: ObjectStore, scheme: Scheme) -> None:
+        self._inner = inner
+        self._kind = scheme.value
+        for operation, error in product(_OPERATIONS, (StoreUnavailable, StoreRefused)):
+            metrics.store_errors.labels(kind=self._kind, operation=operation, code=error.code)
+
+    async def create(self, key: str, body: bytes | memoryview | Path, *, content_type: str, sha256: str) -> bool:
+        with self._timed("create"):
+            return await self._inner.create(key, body, content_type=content_type, sha256=sha256)
+
+    async def replace(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
+        with self._timed("replace"):
+            await self._inner.replace(key, body, content_type=content_type, sha256=sha256)
+
+    async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        with self._timed("get"):
+            return await self._inner.get(key, offset=offset, length=length)
+
+    async def stat(self, key: str) -> StoredObject | None:
+        with self._timed("stat"):
+            return await self._inner.stat(key)
+
+    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        with self._failures_counted("list"):
+            async for stored in self._inner.list(prefix):
+                yield stored
+
+    async def delete(self, key: str) -> None:
+        with self._timed("delete"):
+            await self._inner.delete(key)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    @contextmanager
+    def _timed(self, operation: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            with self._failures_counted(operation):
+                yield
+        finally:
+            metrics.store_seconds.labels(kind=self._kind, operation=operation).observe(time.monotonic() - started)
+
+    @contextmanager
+    def _failures_counted(self, operation: str) -> Iterator[None]:
+        """Not an object that is missing: asking for it was no mistake of the store's."""
+        try:
+            yield
+        except PixCrawlerError as error:
+            metrics.store_errors.labels(kind=self._kind, operation=operation, code=error.code).inc()
+            raise
