@@ -77,7 +77,7 @@ def test_a_parquet_that_lies_about_its_rows_gives_none_that_are_not_there(
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
 def test_columns_by_the_ten_thousand_are_refused(tmp_path: Path, kind: str) -> None:
-    names = [f"c{number}" for number in range(60_000)]
+    names = [f"column_{number:070}" for number in range(40_000)]
     match kind:
         case "csv":
             content = (",".join(["url", *names]) + "\nhttps://a.org/1" + ",1" * len(names) + "\n").encode()
