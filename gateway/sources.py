@@ -24,6 +24,7 @@ from shared.manifest import ListFormat, digest_of, open_list, write_rows
 from shared.manifest.formats import format_of
 from shared.pipeline import CHUNK_ROWS
 from shared.resources import Resources
+from shared.spool import list_key
 from shared.storage import Destination, ObjectStore, Scheme
 from shared.workdir.local import full_disk_is_transient
 
@@ -50,10 +51,6 @@ class Received:
     path: Path
     size_bytes: int
     sha256: str
-
-
-def spool_key(tenant_id: UUID, sha256: str) -> str:
-    return f"lists/{tenant_id.hex}/{sha256}"
 
 
 def plain_name(filename: str) -> str:
@@ -176,7 +173,7 @@ async def _from_reference(
 
 async def _digested(path: Path, tenant_id: UUID) -> LocalList:
     sha256 = await asyncio.to_thread(digest_of, path)
-    return LocalList(path=path, sha256=sha256, spool_key=spool_key(tenant_id, sha256), is_spooled=False)
+    return LocalList(path=path, sha256=sha256, spool_key=list_key(tenant_id, sha256), is_spooled=False)
 
 
 async def _fetch(store: ObjectStore, key: str, path: Path, *, most: int | None = None) -> bool:

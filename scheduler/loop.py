@@ -87,6 +87,7 @@ class Loop:
         self._works = (
             (self._plan, _REST),
             (self._close, _REST),
+            (self._tidy, _REST),
             (self._purger.purge, _REST),
             (self._tell_truth, _TRUTH_EVERY),
         )
@@ -156,6 +157,10 @@ class Loop:
 
     async def _close(self, _term: Term) -> bool:
         return await self._caretaker.close_left()
+
+    async def _tidy(self, _term: Term) -> bool:
+        await self._caretaker.tidy()
+        return False
 
     def _notice_stall(self) -> None:
         now = time.monotonic()

@@ -24,6 +24,7 @@ from shared.errors import BadSource, PermanentError, PixCrawlerError
 from shared.failpoints import reach
 from shared.manifest import ListFormat, ListReader, open_list
 from shared.resources import Resources
+from shared.spool import plan_key
 from shared.waiting import WaitingSet
 
 #: A list is fetched from the spool in blocks of this size.
@@ -120,7 +121,7 @@ class Planner:
         )
 
     async def _store(self, term: Term, plan: Plan, part: Part) -> None:
-        key = f"plans/{plan.job_id}/{plan.planned_chunks:06d}.arrow"
+        key = plan_key(plan.job_id, plan.planned_chunks)
         await self._resources.spool.create(key, part.path, content_type=_ARROW, sha256=part.sha256)
         reach("plan.stored")
         scores = await self._insert(term, plan, part, key)

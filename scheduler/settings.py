@@ -21,4 +21,7 @@ class SchedulerSettings(Settings):
     ring_again_seconds: float = Field(
         default=RING_AGAIN.total_seconds(), ge=1, le=300, description="A bell nobody answers is rung again after this"
     )
+    keep_lists_days: float = Field(
+        default=30.0, ge=1, le=3650, description="Lists and plans stay this long after their last job has ended"
+    )
     tick_seconds: float = Field(default=1.0, gt=0, le=60, description="How often it looks without being woken")

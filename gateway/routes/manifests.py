@@ -10,10 +10,11 @@ from gateway.openapi import problems
 from gateway.problems import Code
 from gateway.schemas import ManifestOut, storable
 from gateway.services import services_of
-from gateway.sources import received, spool_key, store_list
+from gateway.sources import received, store_list
 from shared.db import uploads
 from shared.db.session import transaction
 from shared.manifest.formats import format_of
+from shared.spool import list_key
 
 routes = APIRouter(prefix="/v1/manifests", tags=["manifests"])
 
@@ -43,7 +44,7 @@ async def upload_manifest(
     resources = services.resources
     format_of(filename)
     async with received(services.settings, request.stream(), filename) as file:
-        key = spool_key(caller.tenant_id, file.sha256)
+        key = list_key(caller.tenant_id, file.sha256)
         await store_list(resources.spool, key, file.path, file.sha256)
         async with transaction(resources.engine) as connection:
             upload_id = await uploads.add(

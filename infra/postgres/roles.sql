@@ -54,6 +54,7 @@ GRANT UPDATE (admitted_at) ON chunks TO pixcrawler_scheduler;
 GRANT INSERT, UPDATE, DELETE ON slots TO pixcrawler_scheduler;
 GRANT DELETE ON cells TO pixcrawler_scheduler;
 GRANT INSERT, UPDATE ON leader TO pixcrawler_scheduler;
+GRANT SELECT (id, key, is_complete, created_at), DELETE ON uploads TO pixcrawler_scheduler;
 GRANT USAGE ON SEQUENCE chunks_id_seq TO pixcrawler_scheduler;
 
 -- Whoever moves a chunk on: its state, never its place, its rows or its plan. Whoever ends one frees its slot, stores

@@ -26,6 +26,7 @@ from shared.db import (
     poison,
     schema,
     slots,
+    spooled,
     sweeps,
     tenants,
     uploads,
@@ -149,6 +150,9 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "slot_mismatches": sweeps.slot_mismatches,
         "reports": cells.reports,
         "forget_silent": cells.forget_silent,
+        "forget_uploads": partial(spooled.forget_uploads, keep=silent, keep_unfinished=silent),
+        "lists_in_use": partial(spooled.lists_in_use, keys=["x"], keep=silent),
+        "needed_plans": partial(spooled.needed_plans, jobs=[scene.job], keep=silent),
     }
     expiring: dict[str, Statement] = {
         f"expire_{stage.name}": partial(sweeps.expire_leases, stage=stage) for stage in PIPELINE
