@@ -1,7 +1,7 @@
 # `make` alone lists the commands. What needs more than a line lives in a script or a Python module.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check lint types imports test-unit test-integration test-e2e faults mechanisms fmt docs lock clean
+.PHONY: help setup run up test check lint types imports test-unit test-integration test-e2e faults mechanisms bench fmt docs lock clean
 
 BIN := .venv/bin
 # Where `make run` puts the dataset; an absolute path, a relative one, az:// or s3://.
@@ -50,6 +50,10 @@ faults: .dev ## The whole fault suite: every way in which something may die
 mechanisms: .dev ## Take each mechanism away in a copy, and see a test go red
 	@"$(BIN)/python" -m tests.faults.mechanisms
 
+##@ Measure
+bench: .dev ## Measure against img2dataset; BENCH_ARGS=--quick for some minutes instead of an hour
+	@"$(BIN)/python" -m tests.bench $(BENCH_ARGS)
+
 ##@ Develop
 setup: .dev ## Install everything for development into .venv
 
@@ -63,7 +67,7 @@ lock: .dev ## Renew infra/requirements from pyproject.toml
 	@"$(BIN)/python" infra/setup/lock.py
 
 clean: ## Remove what was built: .venv, caches, documentation
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build docs/autoapi dist
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench docs/_build docs/autoapi dist
 
 help:
 	@awk -f infra/setup/help.awk $(MAKEFILE_LIST)

@@ -1,0 +1,67 @@
+"""Measures and writes docs/reference/benchmarks.md: `python -m tests.bench [PART...] [--quick]`; `--help` has more.
+
+What is drawn, installed and stored lies in `.bench` beside the Makefile, or where BENCH_DIR says.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import end_to_end
+from tests.bench.corpus import corpus
+from tests.bench.names import make_names_known
+from tests.bench.page import Section, keep
+from tests.bench.peer import peer_environment
+from tests.bench.runs import Ground, run_ours, serving
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    urls: int
+    rounds: int
+
+
+_WHOLE, _QUICK = Size(urls=12_000, rounds=3), Size(urls=2_000, rounds=1)
+
+PARTS: dict[str, Callable[[Ground, Size], Section]] = {
+    "end-to-end": lambda ground, size: end_to_end.compare(ground, size.rounds),
+    "pixels": lambda ground, _: end_to_end.compare_pixels(ground),
+    "far-origin": lambda ground, size: end_to_end.far_origin(ground, size.rounds),
+    "anatomy": lambda ground, _: end_to_end.anatomy(ground),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measures against img2dataset.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; none: all")
+    parser.add_argument("--quick", action="store_true", help="2,000 URLs, one round: some minutes")
+    parser.add_argument("--urls", type=int, help="length of the list")
+    parser.add_argument("--rounds", type=int, help="alternating pairs of each kind")
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    usual = _QUICK if chosen.quick else _WHOLE
+    size = Size(urls=chosen.urls or usual.urls, rounds=chosen.rounds or usual.rounds)
+    folder = Path(os.environ.get("BENCH_DIR", ".bench")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(["python", "-m", "tests.bench", *arguments])
+    make_names_known(folder)
+    pictures = corpus(folder, size.urls)
+    with serving(folder, pictures, peer_environment(folder)) as ground:
+        run_ours(ground, ("--depth", "structure"))  # makes the database, and warms the page cache for both
+        for part in chosen.parts or PARTS:
+            print(f"bench: {part} …", file=sys.stderr, flush=True)
+            section = PARTS[part](ground, size)
+            keep(folder, part, section, command)
+            for table in section.tables:
+                print(*("\t".join(row) for row in (table.head, *table.rows)), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
