@@ -5,8 +5,9 @@ All of it belongs to one event loop. Whoever opens it closes it, in one `async w
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,26 +28,47 @@ from shared.workdir import LocalWorkArea, WorkArea
 _MOST_STORES = 16
 
 
-class Stores:
-    """Opened destinations, each opened once."""
+#: Makes the store of a destination.
+Opener = Callable[[Destination, Settings], Awaitable[ObjectStore]]
 
-    def __init__(self, settings: Settings) -> None:
+
+class Stores:
+    """Opened destinations, each opened once; one that opens slowly keeps no other waiting."""
+
+    def __init__(self, settings: Settings, *, opener: Opener = open_store) -> None:
         self._settings = settings
+        self._opener = opener
         self._open: OrderedDict[Destination, ObjectStore] = OrderedDict()
-        self._lock = asyncio.Lock()
+        self._opening: dict[Destination, asyncio.Task[ObjectStore]] = {}
 
     async def at(self, url: str, endpoint: str | None) -> ObjectStore:
         """The store of a destination; do not close it. Raises StoreRefused, StoreUnavailable."""
         destination = Destination.parse(url, endpoint=endpoint)
-        async with self._lock:
-            store = self._open.pop(destination, None) or await open_store(destination, self._settings)
-            self._open[destination] = store
-            if len(self._open) > _MOST_STORES:
-                _, oldest = self._open.popitem(last=False)
-                await oldest.close()
+        if destination in self._open:
+            self._open.move_to_end(destination)
+            return self._open[destination]
+        task = self._opening.get(destination)
+        if task is None:
+            task = self._opening[destination] = asyncio.create_task(self._open_one(destination))
+            task.add_done_callback(partial(self._opened, destination))
+        return await asyncio.shield(task)  # others may wait for it, too
+
+    async def _open_one(self, destination: Destination) -> ObjectStore:
+        store = self._open[destination] = await self._opener(destination, self._settings)
+        if len(self._open) > _MOST_STORES:
+            _, oldest = self._open.popitem(last=False)
+            await oldest.close()
         return store
 
+    def _opened(self, destination: Destination, task: "asyncio.Task[ObjectStore]") -> None:
+        del self._opening[destination]
+        if not task.cancelled():
+            task.exception()  # told to those who wait, if there still are any
+
     async def close(self) -> None:
+        for task in (opening := list(self._opening.values())):
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
         while self._open:
             _, store = self._open.popitem()
             with suppress(Exception):  # the others must be closed too
