@@ -21,7 +21,9 @@ async def _database(resources: Resources) -> str | None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             with translated_errors():
                 found = await version(resources.engine)
-    except (DatabaseUnavailable, TimeoutError):
+    except DatabaseUnavailable as error:
+        return str(error)
+    except TimeoutError:
         return "PostgreSQL does not answer"
     if found != HEAD:
         return f"the schema is at {found or 'nothing'}, this gateway needs {HEAD}"

@@ -29,8 +29,8 @@ async def wait_for_database(settings: Settings) -> None:
 async def _what_is_wrong(engine: Engine) -> str | None:
     try:
         found = await version(engine)
-    except DatabaseUnavailable:
-        return "PostgreSQL does not answer; is PIXCRAWLER_DATABASE_URL right?"
+    except DatabaseUnavailable as error:
+        return f"{error}; is PIXCRAWLER_DATABASE_URL right?"
     if found != HEAD:
         return f"the schema is at {found or 'nothing'}, this code needs {HEAD}; run python -m shared.db.migrate"
     return None

@@ -3,6 +3,7 @@
 Works behind a transaction pooler: no session state, no named prepared statements, time limits by `SET LOCAL`.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlencode
@@ -29,6 +30,10 @@ _TRANSIENT_CODES = frozenset({"57P01", "57P02", "57P03", "57014", "55P03", "2500
 
 #: What an address may say of TLS, named as libpq's.
 _TLS_OPTIONS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+_SILENT = "PostgreSQL does not answer"
+#: OpenSSL's numbers of what can be wrong with a certificate that an authority we trust has signed.
+_DISTRUST = {9: "is not valid yet", 10: "has expired"} | dict.fromkeys((62, 64), "is for another host")
 
 _LIMITS = text(
     "SELECT set_config('statement_timeout', '15s', true), set_config('lock_timeout', '3s', true), "
@@ -75,10 +80,15 @@ def translated_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         if error.connection_invalidated or may_pass(error.orig):
-            raise DatabaseUnavailable("PostgreSQL is not available") from error
+            raise DatabaseUnavailable(_SILENT) from error
         raise
+    except ssl.SSLCertVerificationError as error:
+        raise DatabaseUnavailable(
+            f"PostgreSQL's certificate {_DISTRUST.get(error.verify_code, 'is signed by nobody who is trusted here')};"
+            " check sslrootcert and the host in PIXCRAWLER_DATABASE_URL"
+        ) from error
     except (PoolTimeout, OSError, TimeoutError, asyncpg.InterfaceError) as error:
-        raise DatabaseUnavailable("PostgreSQL is not available") from error
+        raise DatabaseUnavailable(_SILENT) from error
 
 
 def may_pass(error: BaseException | None) -> bool:

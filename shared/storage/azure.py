@@ -28,6 +28,7 @@ from shared.storage.base import StoredObject
 from shared.storage.destination import Destination
 from shared.storage.keys import checked
 from shared.storage.parts import SINGLE_BYTES, Body, Part, read_part, read_whole, send_parts, size_of
+from shared.storage.unreached import why
 
 #: Requests after the first; the caller's own attempts come on top.
 _RETRIES = 2
@@ -169,9 +170,11 @@ class AzureStore:
         except HttpResponseError as error:
             raise self._explained(error) from error
         except (ServiceRequestError, ServiceResponseError, TimeoutError) as error:
-            raise StoreUnavailable(f"{self._destination} cannot be reached: {type(error).__name__}") from error
+            raise StoreUnavailable(f"the store of {self._destination} cannot be reached: {why(error)}") from error
         except AzureError as error:
-            raise StoreUnavailable(f"{self._destination} cannot be used now: {type(error).__name__}") from error
+            raise StoreUnavailable(
+                f"the store of {self._destination} cannot be used now; the services try again, and their logs say more"
+            ) from error
 
     def _explained(self, error: HttpResponseError) -> PixCrawlerError:
         code, status = _code(error) or f"HTTP {error.status_code}", error.status_code

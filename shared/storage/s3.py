@@ -33,6 +33,7 @@ from shared.storage.destination import Destination
 from shared.storage.keys import checked
 from shared.storage.parts import SINGLE_BYTES, Body, Part, read_part, read_whole, send_parts, size_of
 from shared.storage.threads import THREADS, Threads
+from shared.storage.unreached import why
 
 #: The first request and two more; the caller's own attempts come on top.
 _ATTEMPTS = 3
@@ -214,14 +215,22 @@ class S3Store:
         except ClientError as error:
             raise self._explained(error) from error
         except _UNREACHED as error:
-            raise StoreUnavailable(f"{self._destination} cannot be reached: {type(error).__name__}") from error
+            raise StoreUnavailable(f"{self._place()} cannot be reached: {why(error)}") from error
         except _NO_CREDENTIALS as error:
             raise StoreRefused(
                 "there are no credentials for s3:// destinations; set PIXCRAWLER_S3_ACCESS_KEY_ID and"
                 " PIXCRAWLER_S3_SECRET_ACCESS_KEY, or give the services a role"
             ) from error
         except BotoCoreError as error:
-            raise StoreRefused(f"{self._destination} cannot be used: {type(error).__name__}") from error
+            raise StoreRefused(
+                f"{self._place()} cannot be used as configured; check PIXCRAWLER_S3_ENDPOINT, PIXCRAWLER_S3_REGION and"
+                " the credentials"
+            ) from error
+
+    def _place(self) -> str:
+        """Names the server only where the client did; the operator's own is nobody's business."""
+        server = self._destination.endpoint
+        return f"the store of {self._destination}" + (f" at {server}" if server else "")
 
     def _explained(self, error: ClientError) -> PixCrawlerError:
         code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

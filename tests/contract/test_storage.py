@@ -23,6 +23,7 @@ from shared.storage.memory import MemoryStore
 from shared.storage.parts import SINGLE_BYTES
 from tests import servers
 from tests.contract.stores import AZURITE_KEY, S3_KEY_ID, S3_SECRET, s3_client
+from tests.tls import make_authority
 
 # aiohttp would rather have files; Azure's client hands it bytes, and copying 16 MiB takes a few milliseconds.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
@@ -342,10 +343,11 @@ async def test_a_server_that_is_away_is_unavailable_soon(kind: str, operation: s
     began = time.monotonic()
 
     async with opened(*away[kind]) as store:
-        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        with pytest.raises(StoreUnavailable, match="cannot be reached: nobody listens there; check") as refusal:
             await OPERATIONS[operation](store)
 
     assert time.monotonic() - began < 15
+    assert "Error" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("kind", REMOTE)
@@ -361,10 +363,27 @@ async def test_a_server_that_never_answers_is_unavailable_after_the_time_limit(k
     began = time.monotonic()
 
     async with opened(*silence[kind]) as store:
-        with silent, pytest.raises(StoreUnavailable, match="cannot be reached"):
+        with silent, pytest.raises(StoreUnavailable, match="cannot be reached: it did not answer in time; check"):
             await put(store, "a")
 
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("kind", REMOTE)
+async def test_a_server_nobody_vouches_for_is_told_by_its_certificate(kind: str, tmp_path: Path) -> None:
+    server = await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=make_authority(tmp_path / "stranger").server_context()
+    )
+    address = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    account = f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey=a2V5;BlobEndpoint={address}/a;"
+    distrusted = {
+        "azure": (Destination.parse("az://cats"), settings(azure_connection_string=SecretStr(account))),
+        "s3": (Destination.parse("s3://cats", endpoint=address), s3_settings()),
+    }
+
+    async with server, opened(*distrusted[kind]) as store:
+        with pytest.raises(StoreUnavailable, match=r"cannot be reached: no safe connection.*certificate"):
+            await put(store, "a")
 
 
 async def test_az_without_credentials_is_refused_with_the_names_of_the_settings() -> None:

@@ -15,10 +15,11 @@ from shared.broker import BrokerUnavailable, build_app, ring
 from shared.cache import open_redis
 from shared.db.bells import Bell
 from shared.db.session import open_engine, transaction
-from shared.errors import DatabaseUnavailable
+from shared.errors import DatabaseUnavailable, PermanentError
 from shared.messages import Why
 from shared.pipeline import DOWNLOAD
 from shared.settings import Settings
+from shared.startup import wait_for_database
 from shared.wakeup import Wakeup
 from tests.tls import Authority, make_authority, tls_before
 
@@ -112,9 +113,18 @@ async def test_postgresql_is_reached_by_tls(database_url: str, postgres_port: in
     await engine.dispose()
 
 
-@pytest.mark.parametrize(("host", "is_ours"), [("127.0.0.1", True), ("localhost", False)])
+@pytest.mark.parametrize(
+    ("host", "is_ours", "told"),
+    [("127.0.0.1", True, "is for another host"), ("localhost", False, "is signed by nobody who is trusted here")],
+)
 async def test_a_postgresql_of_another_name_or_authority_is_not_spoken_to(
-    database_url: str, postgres_port: int, authority: Authority, stranger: Authority, host: str, is_ours: bool
+    database_url: str,
+    postgres_port: int,
+    authority: Authority,
+    stranger: Authority,
+    host: str,
+    is_ours: bool,
+    told: str,
 ) -> None:
     address = _moved(
         database_url,
@@ -124,11 +134,14 @@ async def test_a_postgresql_of_another_name_or_authority_is_not_spoken_to(
         sslmode="verify-full",
         sslrootcert=(authority if is_ours else stranger).certificate,
     )
-    engine = open_engine(Settings.model_validate({"database_url": address}).database_url, connections=1)
+    settings = Settings.model_validate({"database_url": address, "startup_timeout_seconds": 0.1})
+    engine = open_engine(settings.database_url, connections=1)
 
-    with pytest.raises(DatabaseUnavailable) as refused:
+    with pytest.raises(DatabaseUnavailable, match=told) as refused:
         async with transaction(engine):
             pass
+    with pytest.raises(PermanentError, match=f"PostgreSQL's certificate {told}"):
+        await wait_for_database(settings)
 
     assert isinstance(refused.value.__cause__, ssl.SSLCertVerificationError)
     await engine.dispose()
