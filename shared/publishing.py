@@ -19,7 +19,11 @@ from shared.storage.base import ObjectStore
 
 
 async def publish_papers(store: ObjectStore, dataset: Dataset, *, is_whole: bool) -> None:
-    """Writes card and `dataset.json`, and `_SUCCESS` when the dataset is whole. Can be repeated."""
+    """Writes card and `dataset.json`, and `_SUCCESS` when the dataset is whole. Can be repeated.
+
+    For when all chunks have ended: whatever killed workers left half written goes first.
+    """
+    await store.sweep()
     await _replace(store, CARD_KEY, card(dataset), CARD_TYPE)
     await _replace(store, MANIFEST_KEY, manifest(dataset), MANIFEST_TYPE)
     reach("finish.half")

@@ -128,6 +128,9 @@ class AzureStore:
                 if _code(error) != "BlobNotFound":
                     raise
 
+    async def sweep(self) -> None:
+        """Nothing to do: blocks that nobody committed are no blob, and Azure drops them after a week."""
+
     async def close(self) -> None:
         await self._client.close()
         if self._credential is not None:

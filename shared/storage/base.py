@@ -49,6 +49,10 @@ class ObjectStore(Protocol):
         """Removes the object; no error when there is none."""
         ...
 
+    async def sweep(self) -> None:
+        """Removes what writes left that were cut off by a crash. For when nobody writes: it may fail who does."""
+        ...
+
     async def close(self) -> None:
         """Gives back connections and threads."""
         ...

@@ -7,11 +7,12 @@ from leaving an empty file under a name that later attempts would adopt as store
 millisecond of waiting for a file of 200 kB when several threads write. The folder's own entries are not
 synced on creation, so a power cut may take back the newest objects, each as a whole.
 
-Temporaries belong to the call that made them. What a crash left is swept when a store on the folder is opened,
-an hour after it was last written to. Symbolic links below the folder are never followed.
+Temporaries belong to the call that made them. What a crash left is swept when the job has ended, else when a store
+on the folder is opened an hour after it was last written to. Symbolic links below the folder are never followed.
 """
 
 import errno
+import math
 import os
 import secrets
 import stat
@@ -82,6 +83,9 @@ class LocalStore:
     async def delete(self, key: str) -> None:
         await self._threads.run(self._delete, checked(key))
 
+    async def sweep(self) -> None:
+        await self._threads.run(self._sweep_all)
+
     async def close(self) -> None:
         self._threads.close()
 
@@ -91,15 +95,21 @@ class LocalStore:
                 self._root.mkdir(parents=True, exist_ok=True)
             except FileNotFoundError as error:  # of a folder just made: a place like /proc, which takes none
                 raise StoreRefused(f"no folder can be made at {self._root}; choose another place") from error
-            self._sweep()
+            self._sweep(latest=time.time() - ORPHAN_AGE.total_seconds())
 
-    def _sweep(self) -> None:
-        latest = time.time() - ORPHAN_AGE.total_seconds()
-        with suppress(FileNotFoundError), os.scandir(self._root / STAGING) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    if entry.stat(follow_symlinks=False).st_mtime < latest:
-                        os.unlink(entry.path)
+    def _sweep_all(self) -> None:
+        with self._translated():
+            self._sweep(latest=math.inf)
+
+    def _sweep(self, *, latest: float) -> None:
+        """Removes temporaries that were last written to before that time."""
+        with suppress(FileNotFoundError), self._parent(f"{STAGING}/", make=False) as staging:
+            with os.scandir(staging) as entries:
+                found = [(entry.name, entry.stat(follow_symlinks=False).st_mtime) for entry in entries]
+            for name, written_at in found:
+                if written_at < latest:
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=staging)
 
     def _create(self, key: str, body: Body) -> bool:
         with _opened(body) as source, self._translated(), self._parent(key, make=True) as parent:

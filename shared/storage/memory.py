@@ -61,6 +61,9 @@ class MemoryStore:
         await self._begin("delete", checked(key))
         self.objects.pop(key, None)
 
+    async def sweep(self) -> None:
+        """No write is ever half done here."""
+
     async def close(self) -> None:
         """Nothing to give back; the objects stay, so that a test can look at them."""
 

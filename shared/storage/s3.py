@@ -97,6 +97,9 @@ class S3Store:
     async def delete(self, key: str) -> None:
         await self._threads.run(self._call, self._client.delete_object, **self._named(key))
 
+    async def sweep(self) -> None:
+        """Nothing to do: parts of an upload that was cut off are no object; a bucket's lifecycle rule drops them."""
+
     async def close(self) -> None:
         self._threads.close()
         self._client.close()

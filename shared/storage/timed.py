@@ -48,6 +48,9 @@ class TimedStore:
         with self._timed("delete"):
             await self._inner.delete(key)
 
+    async def sweep(self) -> None:
+        await self._inner.sweep()
+
     async def close(self) -> None:
         await self._inner.close()
 

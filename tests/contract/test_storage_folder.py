@@ -95,6 +95,29 @@ async def test_opening_sweeps_old_temporaries_and_spares_young_ones(lake: Path) 
     assert [entry.name for entry in staging.iterdir()] == ["young"]
 
 
+async def test_a_sweep_removes_what_a_crash_just_left_and_nothing_else(store: ObjectStore, lake: Path) -> None:
+    await put(store, "shards/kept", b"kept")
+    (lake / STAGING).mkdir(exist_ok=True)
+    (lake / STAGING / "left").write_bytes(b"half")
+
+    await store.sweep()
+    await store.sweep()
+
+    assert [name for _, _, names in os.walk(lake) for name in names] == ["kept"]
+    await put(store, "shards/next", b"next")
+
+
+async def test_a_sweep_leaves_what_lies_behind_a_link_alone(store: ObjectStore, lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "file").write_bytes(b"theirs")
+    (lake / STAGING).symlink_to(tmp_path / "theirs")
+
+    with pytest.raises(StoreRefused):
+        await store.sweep()
+
+    assert (tmp_path / "theirs" / "file").exists()
+
+
 async def test_temporaries_are_not_listed(store: ObjectStore, lake: Path) -> None:
     await put(store, "a.jpg")
     (lake / STAGING / "left").write_bytes(b"by a crash")
