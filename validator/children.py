@@ -1,7 +1,7 @@
 """Keeps one decode child and sees to it that a hostile image costs nothing but itself.
 
 The child works through a chunk alone; we look at its position ten times a second. An image that takes longer
-than it may, or that kills the child, gets a reason; a new child goes on behind it. What the dead one had
+than it may, or that kills the child twice, gets a reason; a new child goes on behind it. What the dead one had
 finished stands in its journal.
 
 Celery's children are daemonic and may not fork, so a child is a plain subprocess in a process group of its own.
@@ -36,6 +36,9 @@ _LOOK = 0.1
 _START = 60.0
 #: Children in a row that may die without having begun an image.
 _MAX_IDLE_DEATHS = 3
+#: Images of a chunk that are tried again after the child died under them: it may have been killed for another's sake
+#: (the kernel was out of memory, an operator's mistake). Not all of them, or a hostile chunk would take twice as long.
+_SECOND_TRIES = 5
 #: A child is replaced once it held so much more memory than at its start: decoders leak.
 _MAX_GROWTH_KB = 512 * 1024
 #: While this share of a chunk's time is left, every image may use its whole deadline.
@@ -193,6 +196,7 @@ class DecodeChildren:
     async def _judge(self, work: ChunkWork, watch: Callable[[At], None]) -> dict[int, Columns]:
         deadline = time.monotonic() + self._limits.chunk_seconds
         lost: dict[int, Columns] = {}
+        suspects: set[int] = set()
         idle_deaths = 0
         while todo := _open_rows(work, done := _journaled(work.journal) | lost):
             child = await self._running()
@@ -207,8 +211,11 @@ class DecodeChildren:
             place = child.position.read().place
             await self._drop()
             if place is not None and place not in _journaled(work.journal):
-                lost[place] = _lost(end)
                 idle_deaths = 0
+                if end is _End.DIED and place not in suspects and len(suspects) < _SECOND_TRIES:
+                    suspects.add(place)
+                else:
+                    lost[place] = _lost(end)
             elif (idle_deaths := idle_deaths + 1) >= _MAX_IDLE_DEATHS:
                 raise ChunkError("the decoder keeps dying before it begins an image")
         return done

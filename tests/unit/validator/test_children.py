@@ -119,13 +119,29 @@ async def test_a_full_disk_is_told_as_such(children: DecodeChildren, tmp_path: P
         await children.judge(work, unwatched)
 
 
-async def test_a_killed_child_costs_one_image(children: DecodeChildren, tmp_path: Path) -> None:
+async def test_a_killed_child_costs_no_image(children: DecodeChildren, tmp_path: Path) -> None:
     kill = Once(children, lambda pid: os.kill(pid, signal.SIGKILL))
 
     verdicts = await children.judge(work_of(tmp_path, [images.jpeg(), SLOW, SLOW, SLOW, images.png()]), kill)
 
     assert kill.is_done
-    assert sorted(reasons(verdicts), key=str) == [None, None, None, None, Reason.DECODER_CRASHED]
+    assert reasons(verdicts) == [None] * 5
+
+
+async def test_of_images_that_kill_every_child_only_some_get_a_second_try(
+    children: DecodeChildren, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill_each(at: At) -> None:
+        if at.place is not None and children.pid is not None and children.pid not in killed:
+            killed.append(children.pid)
+            os.kill(children.pid, signal.SIGKILL)
+
+    verdicts = await children.judge(work_of(tmp_path, [SLOW] * 7), kill_each)
+
+    assert reasons(verdicts) == [Reason.DECODER_CRASHED] * 7
+    assert len(killed) == 7 + 5
 
 
 async def test_a_child_that_hangs_costs_one_image(tmp_path: Path) -> None:
@@ -173,7 +189,7 @@ async def test_progress_counts_what_earlier_children_did(children: DecodeChildre
     await children.judge(work_of(tmp_path, [images.jpeg(), SLOW, images.png()]), watch)
 
     assert [at.done for at in seen] == sorted(at.done for at in seen)
-    assert (seen[-1].done, seen[-1].accepted) == (3, 2)
+    assert (seen[-1].done, seen[-1].accepted) == (3, 3)
 
 
 async def test_a_cancelled_chunk_leaves_no_child_and_no_journal(children: DecodeChildren, tmp_path: Path) -> None:
