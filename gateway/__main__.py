@@ -15,12 +15,13 @@ from shared.errors import PixCrawlerError
 from shared.health import HealthServer
 from shared.logs import set_up_logs
 from shared.scratch import keep_temporary_files_in, own_folder
-from shared.startup import exit_with, wait_for_database
+from shared.startup import exit_with, leave_pandas_out, wait_for_database
 
 log = structlog.get_logger("gateway")
 
 
 def main() -> int:
+    leave_pandas_out()
     settings = GatewaySettings.load()
     set_up_logs(settings, service="gateway")
     keep_temporary_files_in(own_folder(settings.scratch_dir))

@@ -17,7 +17,7 @@ from shared.health import HealthServer
 from shared.logs import set_up_logs
 from shared.resources import open_resources
 from shared.scratch import keep_temporary_files_in, own_folder
-from shared.startup import exit_with, wait_for_database
+from shared.startup import exit_with, leave_pandas_out, wait_for_database
 from shared.waiting import WaitingSet
 from shared.wakeup import Wakeup
 
@@ -64,6 +64,7 @@ def _serve_health(settings: SchedulerSettings, loop: Loop) -> HealthServer | Non
 
 def main() -> int:
     """The exit code of `python -m scheduler`."""
+    leave_pandas_out()
     settings = SchedulerSettings.load()
     set_up_logs(settings, service="scheduler")
     keep_temporary_files_in(own_folder())
