@@ -1,7 +1,7 @@
 # `make` alone lists the commands. What needs more than a line lives in a script or a Python module.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check lint types imports test-unit test-integration test-e2e faults mechanisms bench fmt docs lock clean
+.PHONY: help setup run up test check lint types imports test-unit test-integration test-e2e faults mechanisms bench fmt docs dashboards lock clean
 
 BIN := .venv/bin
 # Where `make run` puts the dataset; an absolute path, a relative one, az:// or s3://.
@@ -62,6 +62,9 @@ fmt: .dev ## Format the code and mend what can be mended
 
 docs: .docs ## Write the generated pages and build the documentation
 	@"$(BIN)/python" docs/generate.py && "$(BIN)/sphinx-build" -W -q --keep-going docs docs/_build/html && echo "docs/_build/html/index.html"
+
+dashboards: .dev ## Write Grafana's dashboards from infra/grafana/pages.py
+	@"$(BIN)/python" -m infra.grafana.build
 
 lock: .dev ## Renew infra/requirements from pyproject.toml
 	@"$(BIN)/python" infra/setup/lock.py
