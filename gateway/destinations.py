@@ -1,12 +1,16 @@
 """Which destinations a job may name here, and what stands in one already."""
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gateway.problems import ApiError, Code
-from gateway.settings import GatewaySettings
+from gateway.settings import EVERYWHERE, GatewaySettings
+from shared.db import tenants
+from shared.db.session import transaction
 from shared.papers import CARD_KEY, MANIFEST_KEY, SUCCESS_KEY
+from shared.resources import Resources, spool_at
 from shared.storage import Destination, ObjectStore, Scheme
 
 _ANY = "*"
@@ -27,17 +31,39 @@ class Standing:
         return not self.has_dataset and self.occupied_by is None
 
 
-def permitted(settings: GatewaySettings, url: str, endpoint: str | None) -> Destination:
-    """The destination, if jobs may store there. Raises ApiError (bad_destination)."""
+async def permitted(settings: GatewaySettings, resources: Resources, url: str, endpoint: str | None) -> Destination:
+    """The destination, if jobs may store there. Raises ApiError (bad_destination), DatabaseUnavailable."""
     try:
         destination = Destination.parse(url, endpoint=endpoint)
     except ValueError as error:
         raise ApiError(Code.BAD_DESTINATION, str(error)) from None
     if destination.scheme is Scheme.FOLDER:
         _check_folder(destination.folder, settings.folder_roots)
+    if wrong := await why_not(settings, resources, destination):
+        raise ApiError(Code.BAD_DESTINATION, wrong)
     if destination.endpoint:
         _check_endpoint(destination, settings.s3_endpoints)
     return destination
+
+
+async def why_not(settings: GatewaySettings, resources: Resources, place: Destination) -> str | None:
+    """Why no job may use a place; None when jobs may.
+
+    The services' own credentials open az:// and s3://, whoever asks: it counts what the operator lets all tenants use.
+    """
+    if await asyncio.to_thread(holds_own_files, settings, place):
+        return "PixCrawler keeps files of its own there; choose another place"
+    if place.scheme is Scheme.FOLDER:
+        return None
+    roots = settings.store_roots
+    if roots is None:
+        async with transaction(resources.engine) as connection:
+            is_alone = await tenants.is_alone(connection)
+        return None if is_alone else "the operator has not said what of az:// and s3:// tenants may use; ask for it"
+    if any(root == EVERYWHERE or _is_inside(place, Destination.parse(root)) for root in roots):
+        return None
+    allowed = ", ".join(roots)
+    return f"it must lie below {allowed}; choose another" if roots else "this gateway stores in folders only"
 
 
 async def standing(store: ObjectStore) -> Standing:
@@ -62,6 +88,28 @@ def _check_folder(folder: Path, roots: tuple[Path, ...]) -> None:
     if not any(real.is_relative_to(root.resolve()) for root in roots):
         allowed = ", ".join(str(root) for root in roots)
         raise ApiError(Code.BAD_DESTINATION, f"the folder must lie below {allowed}; choose another")
+
+
+def holds_own_files(settings: GatewaySettings, place: Destination) -> bool:
+    """Whether a place lies among the services' own files, or they in it. Links are followed."""
+    if place.scheme is Scheme.FOLDER:
+        real = place.folder.resolve()
+        return any(real.is_relative_to(own) or own.is_relative_to(real) for own in _own_folders(settings))
+    spool = spool_at(settings.spool_url)
+    return _is_inside(place, spool) or _is_inside(spool, place)  # whatever endpoint is named: a server has many names
+
+
+def _own_folders(settings: GatewaySettings) -> list[Path]:
+    spool = spool_at(settings.spool_url)
+    known = [settings.work_dir, settings.scratch_dir, *settings.reserved_folders]
+    known.append(spool.folder if spool.scheme is Scheme.FOLDER else None)
+    return [folder.resolve() for folder in known if folder is not None]
+
+
+def _is_inside(place: Destination, root: Destination) -> bool:
+    return (place.scheme, place.container) == (root.scheme, root.container) and (
+        PurePosixPath(place.path).is_relative_to(root.path)
+    )
 
 
 def _check_endpoint(destination: Destination, allowed: tuple[str, ...]) -> None:

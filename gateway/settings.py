@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from shared.settings import Settings
+from shared.storage import Destination, Scheme
 
 _MIB = 1024**2
+#: Of `store_roots`: all that the services' credentials open.
+EVERYWHERE = "*"
 
 
 class GatewaySettings(Settings):
@@ -19,6 +22,22 @@ class GatewaySettings(Settings):
     max_job_bytes: int = Field(default=8 * _MIB, ge=1024, description="Largest body that asks for a job, in bytes")
     max_manifest_bytes: int = Field(default=16 * 1024 * _MIB, ge=1024, description="Largest list uploaded, in bytes")
     scratch_dir: Path | None = Field(default=None, description="For lists being checked; None: the system's")
+    store_roots: tuple[str, ...] | None = Field(
+        default=None,
+        description="Where in az:// and s3:// jobs may store and name lists, as s3://bucket/prefix; * for everywhere;"
+        " None: everywhere while there is one tenant, nowhere when there are more",
+    )
+    reserved_folders: tuple[Path, ...] = Field(
+        default=(), description="Folders where no job may store, beside spool, work_dir and scratch_dir"
+    )
     database_connections: int = Field(default=10, ge=2, le=200, description="Connections to PostgreSQL at most")
     max_streams: int = Field(default=500, ge=1, description="Progress streams open at once")
     shutdown_seconds: float = Field(default=5.0, gt=0, description="How long open requests may go on at shutdown")
+
+    @field_validator("store_roots")
+    @classmethod
+    def _name_stores(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for root in value or ():
+            if root != EVERYWHERE and Destination.parse(root).scheme is Scheme.FOLDER:
+                raise ValueError("must name az:// and s3:// places only; folders are PIXCRAWLER_FOLDER_ROOTS")
+        return value

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
+from gateway.destinations import why_not
 from gateway.problems import ApiError, Code
 from gateway.schemas import ListOptions, Source
 from gateway.settings import GatewaySettings
@@ -158,6 +159,8 @@ async def _from_reference(
         raise BadSource(f"the reference cannot be read: {error}") from None
     if place.scheme is Scheme.FOLDER:
         raise BadSource("a reference is az://container/path or s3://bucket/path; upload a local file instead")
+    if wrong := await why_not(settings, resources, place):
+        raise BadSource(f"the reference may not be read: {wrong}")
     path = folder / plain_name(name)
     try:
         store = await resources.stores.at(parent, None)

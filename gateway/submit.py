@@ -51,7 +51,8 @@ class Submitted:
 
 async def submit(services: Services, caller: Caller, asked: JobIn) -> Submitted:
     """Accepts a request, or finds the job that the same request made before. Raises ApiError and errors of the tree."""
-    place = permitted(services.settings, asked.destination.url, asked.destination.endpoint)
+    to = asked.destination
+    place = await permitted(services.settings, services.resources, to.url, to.endpoint)
     async with local_list(services.settings, services.resources, caller.tenant_id, asked.source) as found:
         chosen = await asyncio.to_thread(check_list, found.path, asked.list)
         new = _new_job(caller, asked, place, found, chosen)

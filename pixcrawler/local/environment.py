@@ -55,6 +55,7 @@ def common(environment: Mapping[str, str], home: Home, *, database_url: str, red
         f"{_PREFIX}REDIS_URL": redis_url,
         f"{_PREFIX}SPOOL_URL": str(home.spool),
         f"{_PREFIX}WORK_DIR": str(home.work),
+        f"{_PREFIX}RESERVED_FOLDERS": json.dumps([str(home.folder), str(home.postgres)]),
         f"{_PREFIX}HTTP_HOST": LOOPBACK,
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",

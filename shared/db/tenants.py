@@ -67,6 +67,12 @@ async def ensure_tenant(connection: AsyncConnection, name: str, tier: Tier) -> U
     return found
 
 
+async def is_alone(connection: AsyncConnection) -> bool:
+    """Whether there is one tenant at most."""
+    found = await connection.execute(text("SELECT id FROM tenants LIMIT 2"))
+    return len(found.all()) < 2
+
+
 async def add_key(
     connection: AsyncConnection, *, tenant_id: UUID, key_id: str, secret_hash: bytes, name: str, scopes: Sequence[str]
 ) -> None:

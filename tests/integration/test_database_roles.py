@@ -73,6 +73,7 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
     return {
         "key": partial(tenants.key, key_id="none"),
         "note_use": partial(tenants.note_use, key_id="none"),
+        "is_alone": tenants.is_alone,
         "create": partial(jobs.create, new=new),
         "occupant": partial(jobs.occupant, destination="/there", endpoint=None),
         "newest": partial(jobs.newest, tenant_id=scene.tenant, state=None, before=None, limit=9),

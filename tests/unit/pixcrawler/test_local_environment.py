@@ -19,6 +19,7 @@ def test_services_get_addresses_and_folders() -> None:
     assert given["PIXCRAWLER_REDIS_URL"] == "redis://r"
     assert given["PIXCRAWLER_SPOOL_URL"] == str(HOME.spool)
     assert json.loads(given["PIXCRAWLER_FOLDER_ROOTS"]) == ["/"]
+    assert json.loads(given["PIXCRAWLER_RESERVED_FOLDERS"]) == [str(HOME.folder), str(HOME.postgres)]
 
 
 def test_the_users_settings_hold_unless_the_stack_has_to_decide() -> None:
