@@ -14,10 +14,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.chunk import NewObject, SourceRef
-from shared.pipeline import FINAL_STATES, JobState, Tier
+from shared.errors import StoreUnavailable
+from shared.pipeline import FINAL_STATES, PIPELINE, JobState, Tier
 from shared.recipe import Recipe
 
 Json = dict[str, Any]
+
+#: What clients read while all of a job's chunks were put off by its store.
+_STORE_AWAY = "its destination, which does not answer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,16 +154,25 @@ async def pause_for(connection: AsyncConnection, job_id: UUID, *, error_code: st
 
 
 async def note_waiting(connection: AsyncConnection, why: str) -> None:
-    """Tells the clients of jobs none of whose chunks is in flight what they wait for."""
+    """Tells the clients of jobs none of whose chunks moves what they wait for: their own store, or admission."""
     await connection.execute(
         text("""
             UPDATE jobs SET waiting_for = waits.why FROM (
-                SELECT id, CASE WHEN EXISTS (
-                    SELECT FROM chunks JOIN slots ON slots.chunk_id = chunks.id WHERE chunks.job_id = jobs.id)
-                    THEN '' ELSE CAST(:why AS text) END AS why
-                FROM jobs WHERE state IN ('queued', 'planning', 'running')) AS waits
+                SELECT jobs.id, CASE WHEN held.chunks IS NULL THEN CAST(:why AS text)
+                    WHEN held.chunks = held.put_off THEN CAST(:store_away AS text) ELSE '' END AS why
+                FROM jobs LEFT JOIN (
+                    SELECT job_id, count(*) AS chunks, count(*) FILTER (
+                        WHERE error_code = :away AND state = :before_storing) AS put_off
+                    FROM chunks JOIN slots ON slots.chunk_id = chunks.id GROUP BY job_id
+                ) AS held ON held.job_id = jobs.id
+                WHERE jobs.state IN ('queued', 'planning', 'running')) AS waits
             WHERE jobs.id = waits.id AND waiting_for <> waits.why"""),
-        {"why": why},
+        {
+            "why": why,
+            "away": StoreUnavailable.code,
+            "before_storing": PIPELINE[-1].ready,
+            "store_away": _STORE_AWAY,
+        },
     )
 
 

@@ -1,6 +1,7 @@
 """Pages that the code knows best are fresh, and the documentation builds without a warning."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,22 @@ def test_every_setting_is_on_the_settings_page(generator: ModuleType) -> None:
     ]
 
     assert not missing, ", ".join(missing)
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    written = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)\(", path.read_text())
+    }
+    missing = {
+        f"{page.name}: {name}"
+        for page in (ROOT / "docs" / "explanation").glob("*.md")
+        for name in re.findall(r"`(test_\w+)`", page.read_text())
+        if name not in written
+    }
+
+    assert not missing, ", ".join(sorted(missing))
 
 
 def test_every_field_of_the_recipe_is_described() -> None:
