@@ -36,6 +36,10 @@ class ListFormat(StrEnum):
     PARQUET = "parquet"
 
 
+#: Endings of a list's name that tell its format, without the `.gz` that may follow.
+LIST_ENDINGS = frozenset({*ListFormat, "text", "ndjson", "pq"})
+
+
 class OutputFormat(StrEnum):
     """How accepted images lie in the destination."""
 

@@ -1,5 +1,6 @@
 """The commands that talk to any gateway: submit, status, watch, cancel, pause, resume, list, rejects."""
 
+import difflib
 import json
 import sys
 from itertools import islice
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pixcrawler.client import Client
-from pixcrawler.commands.exits import Exit
+from pixcrawler.commands.exits import Exit, Failure
 from pixcrawler.commands.following import conclude, follow
 from pixcrawler.commands.interrupts import Interrupts
 from pixcrawler.commands.lists import checked_list, whole_destination
@@ -16,6 +17,7 @@ from pixcrawler.commands.report import Reporter, progress_line
 from pixcrawler.commands.running import submit
 from pixcrawler.commands.summary import Summary, rendered
 from pixcrawler.models import Job
+from pixcrawler.reasons import ADVICE
 from pixcrawler.words import ImageStatus, JobState
 
 
@@ -70,11 +72,21 @@ def list_jobs(client: Client, state: JobState | None, limit: int, *, is_json: bo
 
 def list_rejects(client: Client, job_id: str, reason: str | None, limit: int | None, *, is_json: bool) -> None:
     """Row, reason and URL, parted by tabs; with JSON all columns of the index."""
+    if reason is not None:
+        check_reason(reason)
     for row in islice(client.images(job_id, status=ImageStatus.REJECTED, reason=reason), limit):
         if is_json:
             _line(row)
         else:
             _print(f"{row['row']}\t{row['reason']}\t{row['url'] or ''}")
+
+
+def check_reason(reason: str) -> None:
+    """Raises Failure for a reason that nobody rejects by, with those it may be meant for."""
+    if reason not in ADVICE:
+        near = difflib.get_close_matches(reason.lower().replace("-", "_"), ADVICE, n=3, cutoff=0.5)
+        meant = f"did you mean {' or '.join(near)}?" if near else "the job's table shows those it has"
+        raise Failure(f"'{reason}' is no reason; {meant}")
 
 
 def _line(fields: dict[str, Any]) -> None:

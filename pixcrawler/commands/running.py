@@ -16,13 +16,13 @@ from pixcrawler.client import Client
 from pixcrawler.commands.exits import Exit, Failure
 from pixcrawler.commands.following import Followed, conclude, follow
 from pixcrawler.commands.interrupts import Interrupted, Interrupts
-from pixcrawler.commands.lists import checked_list, whole_destination
+from pixcrawler.commands.lists import check_name, check_place, checked_list, whole_destination
 from pixcrawler.commands.options import Choices
 from pixcrawler.commands.report import Reporter
 from pixcrawler.commands.sample import port_for, served
 from pixcrawler.errors import ConnectionFailed, UnavailableError
 from pixcrawler.local import Event, LocalStack
-from pixcrawler.models import Destination, Job, JobRequest, Source, Submission
+from pixcrawler.models import Destination, Job, JobRequest, ListOptions, Recipe, Source, Submission
 from pixcrawler.words import JobState
 
 
@@ -41,6 +41,8 @@ def run(asked: Asked, reporter: Reporter, interrupts: Interrupts) -> Exit:
     """Builds the dataset. Raises Failure, LocalStackError, the client's errors, Interrupted."""
     began = time.monotonic()
     destination = whole_destination(asked.destination)
+    check_place(destination)
+    understood(asked.choices)
     with ExitStack() as stack:
         path, choices, environment = _list_of(asked, destination, stack)
         local = stack.enter_context(_joined(environment, reporter, interrupts))
@@ -59,10 +61,7 @@ def run(asked: Asked, reporter: Reporter, interrupts: Interrupts) -> Exit:
 
 def submit(client: Client, path: Path, destination: str, choices: Choices, interrupts: Interrupts) -> Submission:
     """Uploads the list and asks for the job. A signal after the upload waits until the job is known."""
-    try:
-        recipe, options = choices.recipe(), choices.list_options()
-    except ValueError as error:
-        raise Failure(str(error)) from error
+    recipe, options = understood(choices)
     manifest = client.upload(path, filename=choices.upload_name(path))
     request = JobRequest(
         name=(choices.name or path.stem)[:200],
@@ -75,13 +74,23 @@ def submit(client: Client, path: Path, destination: str, choices: Choices, inter
         return client.submit(request)
 
 
+def understood(choices: Choices) -> tuple[Recipe, ListOptions]:
+    """Raises Failure for an option whose value is none."""
+    try:
+        return choices.recipe(), choices.list_options()
+    except ValueError as error:
+        raise Failure(str(error)) from error
+
+
 def _list_of(asked: Asked, destination: str, stack: ExitStack) -> tuple[Path, Choices, Mapping[str, str]]:
     if asked.sample_rows is not None:
         port = asked.sample_port if asked.sample_port is not None else port_for(destination)
         sample = stack.enter_context(served(asked.sample_rows, port, asked.choices))
         return sample.path, sample.choices, sample.environment
     assert asked.path is not None, "checked by the command"
-    return checked_list(asked.path), asked.choices, {}
+    path = checked_list(asked.path)
+    check_name(asked.choices.upload_name(path))
+    return path, asked.choices, {}
 
 
 @contextmanager

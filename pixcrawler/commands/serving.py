@@ -21,9 +21,14 @@ def serve(port: int | None, reporter: Reporter) -> None:
         reporter.note(f"PixCrawler is up at {stack.url}; its API is described at {stack.url}/openapi.json.")
         reporter.note("In another terminal: pixcrawler submit my-urls.csv --to ./cats, then pixcrawler list")
         reporter.note(f'From elsewhere on this machine: PIXCRAWLER_GATEWAY={stack.url}, the key is in "{key}"')
-        reporter.note("Ctrl-C stops it; jobs under way go on at the next start.")
+        if stack.was_up:
+            reporter.note("It was up already; Ctrl-C leaves it to the others that use it.")
+        else:
+            reporter.note("Ctrl-C stops it; jobs under way go on at the next start.")
         try:
             while True:
                 stack.wait(_LOOK_SECONDS)
         except Interrupted:
-            reporter.note("Stopping …")
+            reporter.note("Leaving …")
+            has_stopped = stack.stop()
+            reporter.note("PixCrawler has stopped." if has_stopped else "PixCrawler stays up: others use it.")

@@ -69,6 +69,8 @@ class LocalStack:
         self._on_event = on_event or _ignore
         self._gateway_port = gateway_port
         self._users: state.Lock | None = None
+        #: Whether somebody else had started it.
+        self.was_up = True
 
     def __enter__(self) -> Self:
         self.start()
@@ -99,15 +101,16 @@ class LocalStack:
             self._users.release()
             self._users = None
 
-    def stop(self) -> None:
-        """Leaves the stack. The last run that leaves waits until everything has stopped."""
+    def stop(self) -> bool:
+        """Leaves the stack. The last run that leaves waits until everything has stopped: False when others use it."""
         if self._users is None:
-            return
+            return False
         self.leave()
         deadline = time.monotonic() + _STOP_SECONDS
         while not self._has_other_users() and self._is_supervised() and time.monotonic() < deadline:
             time.sleep(_PAUSE_SECONDS)
         _supervisors[:] = [each for each in _supervisors if each.poll() is None]
+        return not self._is_supervised()
 
     def check(self) -> None:
         """Raises LocalStackError when the stack has ended by itself, with the reason it left."""
@@ -129,7 +132,8 @@ class LocalStack:
         if time.monotonic() > deadline:
             raise _too_late(self.home)
         if not self._is_supervised():
-            return self._supervise(deadline) and self._join()
+            self.was_up = not self._supervise(deadline)
+            return not self.was_up and self._join()
         # Until the state is written the stack is being started by another run.
         return self._join()
 

@@ -19,6 +19,9 @@ class ListFormat(StrEnum):
 
 _ALIASES = {"ndjson": ListFormat.JSONL, "text": ListFormat.TXT, "pq": ListFormat.PARQUET}
 
+#: Endings of a name that tell a format, `.gz` aside.
+ENDINGS = frozenset({*ListFormat, *_ALIASES})
+
 
 def format_of(name: str) -> ListFormat:
     """The format that a file's name tells. Raises BadSource for a name that tells none."""

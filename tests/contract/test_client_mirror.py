@@ -19,6 +19,7 @@ from pixcrawler.commands.options import Choices
 from shared import pipeline, recipe
 from shared.blocklist import Kind
 from shared.manifest import ListFormat
+from shared.manifest.formats import ENDINGS
 from shared.reasons import REASONS
 
 JOB = "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11"
@@ -57,6 +58,10 @@ def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], opena
     assert set(call.params) <= known
 
 
+def test_the_client_knows_every_ending_of_a_list() -> None:
+    assert words.LIST_ENDINGS == ENDINGS
+
+
 def test_progress_is_streamed_where_the_client_looks(openapi: dict[str, Any]) -> None:
     assert "get" in openapi["paths"][f"{calls.path_of('x')}/events".replace("/x/", "/{job_id}/")]
 
@@ -87,6 +92,7 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.JobPage, schemas.JobPage),
         (models.ImagePage, schemas.ImagePage),
         (models.Me, schemas.Me),
+        (models.Purge, schemas.PurgeOut),
         (models.Takedown, schemas.TakedownOut),
         (models.TakedownPage, schemas.TakedownPage),
     ],

@@ -138,6 +138,18 @@ def test_a_second_signal_ends_the_command_and_the_job_is_paused_all_the_same(pix
     assert shown.last["state"] == "paused"
 
 
+def test_a_second_up_leaves_the_stack_to_the_first(pixcrawler: Command, stack: Running) -> None:
+    with pixcrawler.started("up") as second:
+        assert second.process.stderr is not None
+        told = next(line for line in iter(second.process.stderr.readline, "") if "Ctrl-C" in line)
+        second.interrupt()
+        ended = second.end()
+
+    assert "leaves it to the others" in told
+    assert "stays up: others use it" in ended.err
+    assert pixcrawler("list").code == 0
+
+
 def test_a_finished_run_says_so(pixcrawler: Command, built: Ended, port: int, folder: Path) -> None:
     before = _digests(folder / "built")
 

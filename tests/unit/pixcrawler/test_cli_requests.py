@@ -11,8 +11,9 @@ import pytest
 from pixcrawler.cli import main
 from pixcrawler.commands.exits import Exit, Failure
 from pixcrawler.commands.gateway import open_client
-from pixcrawler.commands.lists import checked_list, whole_destination
+from pixcrawler.commands.lists import check_name, check_place, checked_list, whole_destination
 from pixcrawler.commands.options import Choices, split
+from pixcrawler.commands.remote import check_reason
 from pixcrawler.commands.sample import port_for
 from pixcrawler.words import Depth, ImageKind, ListFormat
 
@@ -88,6 +89,61 @@ def test_a_list_that_cannot_be_one_is_refused_before_anything_starts(tmp_path: P
         with pytest.raises(Failure, match=sentence) as caught:
             checked_list(path)
         assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["urls.csv", "urls.PARQUET", "urls.ndjson.gz", "a.b.txt", "old.pq", "x.text"])
+def test_a_name_that_tells_the_format_is_enough(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize("name", ["urls", "urls.xyz", "urls.csv.zip", "urls.gz"])
+def test_a_name_that_tells_no_format_is_refused_before_anything_starts(name: str) -> None:
+    with pytest.raises(Failure, match=f"format of {name} is unknown; known are txt, csv"):
+        check_name(name)
+
+
+@pytest.mark.parametrize("place", ["az://container/cats", "S3://bucket/cats"])
+def test_a_store_is_the_gateways_to_judge(place: str) -> None:
+    check_place(place)
+
+
+def test_a_destination_that_cannot_be_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "data" / "00000").mkdir(parents=True)
+    check_place(f"{tmp_path}/taken")  # nothing in it yet
+    (tmp_path / "taken" / "data" / "00000" / "a.jpg").touch()
+
+    ends = []
+    for place in ("ftp://host/cats", f"{tmp_path}/file/cats", f"{tmp_path}/taken"):
+        with pytest.raises(Failure) as refused:
+            check_place(place)
+        ends.append(refused.value)
+
+    assert [end.code for end in ends] == [Exit.USAGE, Exit.USAGE, Exit.CONFLICT]
+    assert "already holds data/" in str(ends[2])
+
+
+def test_a_folder_that_holds_a_dataset_is_the_gateways_to_judge(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").touch()
+    (tmp_path / "README.md").touch()
+
+    check_place(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("to_small", "did you mean too_small"),
+        ("http-not-found", "did you mean http_not_found"),
+        ("xyz", "'xyz' is no reason; the job's table shows those it has"),
+    ],
+)
+def test_a_reason_that_is_none_is_answered_by_its_neighbours(asked: str, told: str) -> None:
+    with pytest.raises(Failure) as refused:
+        check_reason(asked)
+
+    assert told in str(refused.value)
+    assert len(str(refused.value)) < 120
 
 
 def test_a_sample_has_the_same_port_for_the_same_destination() -> None:
