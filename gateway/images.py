@@ -62,15 +62,15 @@ class Page:
 
 
 class IndexCache:
-    """Decoded indexes, the ones used longest ago dropped first. An index never changes, so none goes stale."""
+    """Decoded indexes, the ones used longest ago dropped first. Only a purge changes one; the chunk tells which."""
 
     def __init__(self, size: int = _INDEXES_KEPT) -> None:
         self._size = size
-        self._kept: OrderedDict[tuple[UUID, str], pa.Table] = OrderedDict()
+        self._kept: OrderedDict[tuple[UUID, str, int], pa.Table] = OrderedDict()
 
-    async def index(self, resources: Resources, job: JobRow, ordinal: int) -> pa.Table | None:
+    async def index(self, resources: Resources, job: JobRow, chunk: EndedChunk) -> pa.Table | None:
         """A chunk's index; None when it is not in the destination. Raises StoreUnavailable, StoreRefused."""
-        name = job.dataset_id, index_key(job.revision, ordinal)
+        name = job.dataset_id, index_key(job.revision, chunk.ordinal), chunk.purged_to
         table = self._kept.pop(name, None)
         if table is None:
             store = await resources.stores.at(job.destination, job.endpoint)
@@ -90,7 +90,7 @@ async def read_page(resources: Resources, indexes: IndexCache, job: JobRow, want
     chunks = await _chunks(resources, job, wanted)
     rows: list[dict[str, Any]] = []
     for chunk in chunks[:_CHUNKS_A_PAGE]:
-        table = await indexes.index(resources, job, chunk.ordinal)
+        table = await indexes.index(resources, job, chunk)
         if table is None:
             continue
         start = wanted.offset if chunk.ordinal == wanted.ordinal else 0

@@ -200,6 +200,15 @@ class TakedownIn(_Request):
     note: Annotated[str, Field(max_length=2000), AfterValidator(storable)] = Field(
         default="", description="Who asked, and where that is written down"
     )
+    purge: bool = Field(default=False, description="Whether what is stored already is deleted, from every dataset")
+
+
+class PurgeOut(BaseModel):
+    """How far the deletion of what was stored is."""
+
+    chunks_left: int = Field(description="Chunks in which it is not carried out, or which have not ended yet")
+    images_removed: int
+    finished_at: datetime | None
 
 
 class TakedownOut(BaseModel):
@@ -210,6 +219,7 @@ class TakedownOut(BaseModel):
     value: str
     note: str
     created_at: datetime
+    purge: PurgeOut | None = Field(description="null when what is stored already may stay")
 
 
 class TakedownPage(BaseModel):

@@ -110,9 +110,9 @@ class AsyncClient:
     async def resume(self, job_id: JobId) -> Job:
         return await self._ask(calls.move(job_id, "resume"))
 
-    async def take_down(self, kind: TakedownKind, value: str, *, note: str = "") -> Takedown:
-        """Forbids to fetch or to store it, in any dataset. For administrators, as all of takedowns."""
-        return await self._ask(calls.take_down(TakedownRequest(kind=kind, value=value, note=note)))
+    async def take_down(self, kind: TakedownKind, value: str, *, note: str = "", purge: bool = False) -> Takedown:
+        """Forbids to fetch or to store it, in any dataset; `purge` deletes what is stored. For administrators."""
+        return await self._ask(calls.take_down(TakedownRequest(kind=kind, value=value, note=note, purge=purge)))
 
     async def takedowns(self, kind: TakedownKind | None = None) -> AsyncIterator[Takedown]:
         """Those in force, newest first, fetched page by page."""

@@ -173,6 +173,7 @@ def takedown(
     kind: Annotated[TakedownKind, Argument(metavar="KIND", help="url, host, sha256 or phash.")],
     value: Annotated[str, Argument(metavar="VALUE", help="The address, the name, or the hash as the index has it.")],
     note: Annotated[str, Option(help="Who asked, and where that is written down.", metavar="TEXT")] = "",
+    purge: Annotated[bool, Option("--purge", help="Delete what is stored already, too; it cannot be undone.")] = False,
     gateway: Gateway = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -182,7 +183,7 @@ def takedown(
     from pixcrawler.commands.gateway import open_client
 
     with open_client(gateway, api_key) as client:
-        commands.take_down(client, kind, value, note, is_json=as_json)
+        commands.take_down(client, kind, value, note, purge=purge, is_json=as_json)
 
 
 @admin.command("takedowns")

@@ -107,9 +107,9 @@ class Client:
     def resume(self, job_id: JobId) -> Job:
         return self._ask(calls.move(job_id, "resume"))
 
-    def take_down(self, kind: TakedownKind, value: str, *, note: str = "") -> Takedown:
-        """Forbids to fetch or to store it, in any dataset. For administrators, as all of takedowns."""
-        return self._ask(calls.take_down(TakedownRequest(kind=kind, value=value, note=note)))
+    def take_down(self, kind: TakedownKind, value: str, *, note: str = "", purge: bool = False) -> Takedown:
+        """Forbids to fetch or to store it, in any dataset; `purge` deletes what is stored. For administrators."""
+        return self._ask(calls.take_down(TakedownRequest(kind=kind, value=value, note=note, purge=purge)))
 
     def takedowns(self, kind: TakedownKind | None = None) -> Iterator[Takedown]:
         """Those in force, newest first, fetched page by page."""

@@ -88,6 +88,7 @@ class TakedownRequest(_Request):
     kind: TakedownKind
     value: str
     note: str = ""
+    purge: bool = False
 
 
 class _Answer(BaseModel):
@@ -168,6 +169,14 @@ class Me(_Answer):
     scopes: list[str]
 
 
+class Purge(_Answer):
+    """How far the deletion of what was stored is."""
+
+    chunks_left: int
+    images_removed: int
+    finished_at: datetime | None
+
+
 class Takedown(_Answer):
     """A takedown in force; lifted, when it was removed by this answer."""
 
@@ -176,6 +185,7 @@ class Takedown(_Answer):
     value: str
     note: str
     created_at: datetime
+    purge: Purge | None = None
 
 
 class TakedownPage(_Answer):

@@ -1,12 +1,13 @@
 """Ends jobs: dataset.json and the card with the final sums, `_SUCCESS` last, then the job's last state."""
 
 import asyncio
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from uuid import UUID
 
+import pyarrow as pa
 import structlog
 
+from scheduler.patience import Patience
 from shared.db import leader, lifecycle
 from shared.db.leader import Term
 from shared.db.lifecycle import Finished
@@ -24,17 +25,8 @@ from shared.version import VERSION
 _AT_ONCE = 8
 #: For one job's papers; a dataset of 10,000,000 rows lists its objects in seconds.
 _LONGEST_SECONDS = 120.0
-_LONGEST_PAUSE_SECONDS = 300.0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass
-class _Trouble:
-    """What keeps a job from being finished, and when it is tried again."""
-
-    tries: int = 0
-    again_at: float = 0.0
 
 
 class Finisher:
@@ -43,7 +35,7 @@ class Finisher:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._busy: dict[UUID, asyncio.Task[None]] = {}
-        self._troubled: dict[UUID, _Trouble] = {}
+        self._patience = Patience()
 
     async def look(self, term: Term) -> None:
         """Begins to finish every job whose chunks have all ended."""
@@ -51,9 +43,9 @@ class Finisher:
             await lifecycle.begin_finishing(connection)
         async with transaction(self._resources.engine) as connection:
             ended = await lifecycle.to_finish(connection)
-        self._troubled = {job.job_id: self._troubled[job.job_id] for job in ended if job.job_id in self._troubled}
+        self._patience.keep(job.job_id for job in ended)
         for job in ended:
-            if len(self._busy) < _AT_ONCE and job.job_id not in self._busy and self._is_due(job):
+            if len(self._busy) < _AT_ONCE and job.job_id not in self._busy and self._patience.is_due(job.job_id):
                 self._busy[job.job_id] = asyncio.create_task(self._try(term, job))
 
     async def close(self) -> None:
@@ -63,10 +55,6 @@ class Finisher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _is_due(self, job: Finished) -> bool:
-        trouble = self._troubled.get(job.job_id)
-        return trouble is None or time.monotonic() >= trouble.again_at
-
     async def _try(self, term: Term, job: Finished) -> None:
         try:
             async with asyncio.timeout(_LONGEST_SECONDS):
@@ -74,18 +62,16 @@ class Finisher:
         except Exception as error:  # one job's trouble, a bug too, must not stop the others
             self._put_off(job, error)
         else:
-            self._troubled.pop(job.job_id, None)
+            self._patience.forget(job.job_id)
         finally:
             del self._busy[job.job_id]
 
     def _put_off(self, job: Finished, error: Exception) -> None:
-        trouble = self._troubled.setdefault(job.job_id, _Trouble())
-        trouble.tries += 1
-        trouble.again_at = time.monotonic() + min(2.0**trouble.tries, _LONGEST_PAUSE_SECONDS)
+        tries = self._patience.put_off(job.job_id)
         log.warning(
             "job_not_finished",
             job=str(job.job_id),
-            tries=trouble.tries,
+            tries=tries,
             error=str(error) or type(error).__name__,
             exc_info=None if isinstance(error, PixCrawlerError | OSError | TimeoutError) else error,
         )
@@ -103,7 +89,11 @@ async def _finish_or_fail(resources: Resources, term: Term, job: Finished) -> No
 async def _finish(resources: Resources, term: Term, job: Finished) -> None:
     reach("finish.begun")
     store = await resources.stores.at(job.destination, job.endpoint)
-    await publish_papers(store, await _papers_of(resources, job), is_whole=job.state is JobState.FINISHING)
+    async with transaction(resources.engine) as connection:
+        first = await lifecycle.first_source(connection, job.job_id)
+    saved = saved_fields(await resources.source(first)) if first else ()
+    papers = await papers_of(resources, job, is_cancelled=job.state is JobState.CANCELLING, saved=saved)
+    await publish_papers(store, papers, is_whole=papers.state is PaperState.COMPLETE)
     reach("finish.published")
     await _conclude(resources, term, job, last_state(job))
 
@@ -123,22 +113,24 @@ def last_state(job: Finished) -> JobState:
     return JobState.COMPLETED_WITH_FAILURES if job.counts["accepted"] else JobState.FAILED
 
 
-async def _papers_of(resources: Resources, job: Finished) -> Dataset:
+async def papers_of(
+    resources: Resources, job: Finished, *, is_cancelled: bool, saved: Sequence[pa.Field] | None
+) -> Dataset:
+    """What the papers of a job's dataset say, once its chunks have all ended; `saved` are the client's columns."""
     async with transaction(resources.engine) as connection:
         objects = await lifecycle.objects_of(connection, job.dataset_id)
-        first = await lifecycle.first_source(connection, job.job_id)
     return Dataset(
         dataset_id=job.dataset_id,
         job_id=job.job_id,
         revision=job.revision,
         name=job.name,
-        state=PaperState.COMPLETE if job.state is JobState.FINISHING else PaperState.CANCELLED,
+        state=PaperState.CANCELLED if is_cancelled else PaperState.COMPLETE,
         recipe=job.recipe,
         list_digest=job.source["digest"],
         software_version=VERSION,
         rows=job.planned_rows,
         accepted=job.counts["accepted"],
         rejected=job.counts["rejected"],
-        saved=saved_fields(await resources.source(first)) if first else (),
+        saved=saved,
         objects=objects,
     )

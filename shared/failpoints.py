@@ -30,6 +30,10 @@ POINTS = frozenset(
         "finish.begun",  #: a job's chunks have all ended; its papers are not written
         "finish.half",  #: `dataset.json` is written, `_SUCCESS` is not
         "finish.published",  #: the papers are written; the job's last state is not
+        "purge.noted",  #: the rows a purge empties are noted; nothing has changed
+        "purge.cut",  #: their shards are stored anew without them; the index names the old ones
+        "purge.indexed",  #: the index has tombstones; what they held still lies there
+        "purge.dropped",  #: it is deleted; the counts say otherwise
         "close.indexed",  #: the index of a chunk without a result is stored; its rows are not counted
         "close.removed",  #: an ended chunk's work area is gone; its slot is still held
         *(

@@ -180,6 +180,11 @@ def saved_fields(source: pa.Table) -> list[pa.Field]:
     return [source.schema.field(name).with_nullable(True) for name in saved_columns(source)]
 
 
+def saved_fields_in(index: pa.Table) -> list[pa.Field]:
+    """The client's own columns of an index, as fields."""
+    return [field for field in index.schema if field.name not in INDEX.names]
+
+
 def _schema(source: pa.Table) -> pa.Schema:
     return pa.schema([*saved_fields(source), *INDEX])
 

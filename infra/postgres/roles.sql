@@ -35,7 +35,8 @@ GRANT SELECT ON alembic_version, datasets, jobs, chunks
     TO pixcrawler_gateway, pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
 
 -- The gateway: who asks, what is asked for, what is taken down. It sees chunks, and only makes their bells due.
-GRANT SELECT ON tenants, api_keys, uploads, blocked TO pixcrawler_gateway;
+GRANT SELECT ON tenants, api_keys, uploads, blocked, removals TO pixcrawler_gateway;
+GRANT UPDATE (purge_no, purge_asked_at, purge_asked_by, purged_at) ON blocked TO pixcrawler_gateway;
 GRANT UPDATE (last_used_at) ON api_keys TO pixcrawler_gateway;
 GRANT INSERT, DELETE ON datasets, jobs, blocked TO pixcrawler_gateway;
 GRANT UPDATE (state, version, error_code, error) ON jobs TO pixcrawler_gateway;
@@ -56,6 +57,16 @@ GRANT DELETE ON cells TO pixcrawler_scheduler;
 GRANT INSERT, UPDATE ON leader TO pixcrawler_scheduler;
 GRANT SELECT (id, key, is_complete, created_at), DELETE ON uploads TO pixcrawler_scheduler;
 GRANT USAGE ON SEQUENCE chunks_id_seq TO pixcrawler_scheduler;
+
+-- It also deletes what was taken down, and writes down that it did. It may not see which bytes a row holds.
+GRANT SELECT ON blocked TO pixcrawler_scheduler;
+GRANT UPDATE (purged_at) ON blocked TO pixcrawler_scheduler;
+GRANT UPDATE (purged_to) ON chunks TO pixcrawler_scheduler;
+GRANT UPDATE (is_stale) ON datasets TO pixcrawler_scheduler;
+GRANT DELETE ON objects TO pixcrawler_scheduler;
+GRANT SELECT (dataset_id, row), DELETE ON fingerprints TO pixcrawler_scheduler;
+GRANT SELECT, INSERT, UPDATE (removed_at) ON removals TO pixcrawler_scheduler;
+GRANT USAGE ON SEQUENCE removals_id_seq TO pixcrawler_scheduler;
 
 -- Whoever moves a chunk on: its state, never its place, its rows or its plan. Whoever ends one frees its slot, stores
 -- the index and adds to the job's sums.

@@ -24,9 +24,11 @@ class Takedown:
     value: str
     note: str
     created_at: datetime
+    purge: bool  #: whether what is stored already is to go too
+    purged_at: datetime | None  #: when nothing of it was left
 
 
-_ENTRY = "SELECT id, kind, value, note, created_at FROM blocked"
+_ENTRY = "SELECT id, kind, value, note, created_at, purge_no IS NOT NULL AS purge, purged_at FROM blocked"
 
 
 async def add(connection: AsyncConnection, *, kind: Kind, value: str, note: str) -> tuple[Takedown, bool]:
@@ -55,13 +57,16 @@ async def newest(connection: AsyncConnection, *, kind: Kind | None, before: int 
     return [_takedown(row) for row in found]
 
 
-async def remove(connection: AsyncConnection, takedown_id: int) -> Takedown | None:
-    """Lifts a takedown and returns it; None when there is none of that id."""
-    found = await connection.execute(
-        text("DELETE FROM blocked WHERE id = :id RETURNING id, kind, value, note, created_at"), {"id": takedown_id}
-    )
+async def get(connection: AsyncConnection, takedown_id: int) -> Takedown | None:
+    """The entry of that id; None when there is none."""
+    found = await connection.execute(text(f"{_ENTRY} WHERE id = :id"), {"id": takedown_id})
     row = found.one_or_none()
     return None if row is None else _takedown(row)
+
+
+async def remove(connection: AsyncConnection, takedown_id: int) -> None:
+    """Lifts a takedown; no error when there is none of that id."""
+    await connection.execute(text("DELETE FROM blocked WHERE id = :id"), {"id": takedown_id})
 
 
 def live(engine: Engine) -> LiveBlocklist:

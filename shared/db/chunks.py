@@ -100,10 +100,11 @@ async def claim(
         values={"id": chunk_id, "lease": lease, "hold": hold, "admissible": ADMISSIBLE, **HELD_VALUES},
         returning=", jobs.recipe, jobs.revision, jobs.dataset_id, datasets.destination, datasets.endpoint",
     )
-    return _claim_of(moved[0]) if moved else None
+    return claim_of(moved[0]) if moved else None
 
 
-def _claim_of(row: Any) -> Claim:
+def claim_of(row: Any) -> Claim:
+    """The chunk that a row of `CLAIMED` speaks of."""
     return Claim(
         chunk_id=row.id,
         job_id=row.job_id,
@@ -122,6 +123,7 @@ def _claim_of(row: Any) -> Claim:
         attempt=row.attempt,
         crashes=row.crashes,
         restarts=row.restarts,
+        traceparent=row.traceparent,
     )
 
 
@@ -298,7 +300,7 @@ class Ended:
     tries: int  #: times it was tried to close it, in vain
 
 
-_CLAIMED = """SELECT chunks.*, jobs.recipe, jobs.revision, jobs.dataset_id, datasets.destination, datasets.endpoint
+CLAIMED = """SELECT chunks.*, jobs.recipe, jobs.revision, jobs.dataset_id, datasets.destination, datasets.endpoint
     FROM chunks JOIN jobs ON jobs.id = job_id JOIN datasets ON datasets.id = jobs.dataset_id"""
 
 
@@ -313,7 +315,7 @@ async def ended(
     """Chunks in `cleaning`: that one, or those of a cell, that stand there long enough."""
     rows = await connection.execute(
         text(f"""
-            {_CLAIMED} WHERE chunks.state = 'cleaning' AND (CAST(:id AS bigint) IS NULL OR chunks.id = :id)
+            {CLAIMED} WHERE chunks.state = 'cleaning' AND (CAST(:id AS bigint) IS NULL OR chunks.id = :id)
               AND (CAST(:cell AS text) IS NULL OR chunks.cell = :cell)
               AND chunks.ready_at <= clock_timestamp() - CAST(:age AS interval)
             ORDER BY chunks.ready_at, chunks.id LIMIT :limit"""),
@@ -326,7 +328,7 @@ async def ended_nowhere(connection: AsyncConnection, *, dead_after: timedelta, l
     """Chunks in `cleaning` that have no cell, or one nobody reports from: no janitor closes them."""
     rows = await connection.execute(
         text(f"""
-            {_CLAIMED} WHERE chunks.state = 'cleaning' AND (chunks.cell IS NULL
+            {CLAIMED} WHERE chunks.state = 'cleaning' AND (chunks.cell IS NULL
                 OR (chunks.ready_at < clock_timestamp() - CAST(:dead AS interval)
                     AND NOT EXISTS (SELECT FROM cells WHERE cells.name = chunks.cell
                                     AND cells.seen_at > clock_timestamp() - CAST(:dead AS interval))))
@@ -338,7 +340,7 @@ async def ended_nowhere(connection: AsyncConnection, *, dead_after: timedelta, l
 
 
 def _ended_of(row: Any) -> Ended:
-    return Ended(claim=_claim_of(row), outcome=Outcome(row.outcome), tries=row.rings)
+    return Ended(claim=claim_of(row), outcome=Outcome(row.outcome), tries=row.rings)
 
 
 async def put_off_closing(connection: AsyncConnection, ended: Ended) -> None:

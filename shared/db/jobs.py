@@ -67,6 +67,8 @@ class NewJob:
     recipe: Mapping[str, Any]
     source: Mapping[str, Any]
     digest: str
+    #: The request it came by (`shared.trace.Trace.stored`).
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,7 @@ class EndedChunk:
 
     ordinal: int
     rows: int
+    purged_to: int  #: another number, another index
 
 
 _JOB = """
@@ -172,8 +175,8 @@ async def create(connection: AsyncConnection, new: NewJob) -> UUID | None:
         return None
     job_id: UUID = await connection.scalar(
         text("""
-            INSERT INTO jobs (tenant_id, dataset_id, revision, name, recipe, source, digest)
-            VALUES (:tenant, :dataset, 0, :name, CAST(:recipe AS jsonb), CAST(:source AS jsonb), :digest)
+            INSERT INTO jobs (tenant_id, dataset_id, revision, name, recipe, source, digest, traceparent)
+            VALUES (:tenant, :dataset, 0, :name, CAST(:recipe AS jsonb), CAST(:source AS jsonb), :digest, :trace)
             RETURNING id"""),
         {
             "tenant": new.tenant_id,
@@ -182,6 +185,7 @@ async def create(connection: AsyncConnection, new: NewJob) -> UUID | None:
             "recipe": json.dumps(new.recipe),
             "source": json.dumps(new.source),
             "digest": new.digest,
+            "trace": new.traceparent,
         },
     )
     await tell(connection, job_id)
@@ -256,7 +260,7 @@ async def ended_chunks(
     """Ended chunks from an ordinal on, in input order; only those whose counts promise rows of the asked kind."""
     found = await connection.execute(
         text("""
-            SELECT ordinal, rows FROM chunks
+            SELECT ordinal, rows, purged_to FROM chunks
             WHERE job_id = :job AND ordinal >= :start AND state = ANY(:ended)
               AND (CAST(:accepted AS bool) IS NULL OR ((counts ->> 'accepted')::bigint > 0) AND :accepted
                    OR ((counts ->> 'accepted')::bigint < rows) AND NOT :accepted)
@@ -271,7 +275,7 @@ async def ended_chunks(
             "limit": limit,
         },
     )
-    return [EndedChunk(ordinal=row.ordinal, rows=row.rows) for row in found]
+    return [EndedChunk(**row._mapping) for row in found]
 
 
 async def tell(connection: AsyncConnection, job_id: UUID) -> None:

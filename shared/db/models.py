@@ -91,7 +91,10 @@ class Dataset(Base):
     """What lies in one destination. Row numbers are dataset-wide and never reused."""
 
     __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("destination", "endpoint", name="datasets_destination"),)
+    __table_args__ = (
+        UniqueConstraint("destination", "endpoint", name="datasets_destination"),
+        Index("datasets_stale", "id", postgresql_where=text("is_stale")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
@@ -99,6 +102,8 @@ class Dataset(Base):
     endpoint: Mapped[str] = mapped_column(server_default="")
     revision: Mapped[int] = mapped_column(server_default="-1")  # of the newest job; -1: none yet
     next_row: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    #: Whether its papers speak of more than a purge has left.
+    is_stale: Mapped[bool] = mapped_column(server_default="false")
     created_at: Mapped[datetime] = _now()
 
 
@@ -207,6 +212,8 @@ class Chunk(Base):
     error_code: Mapped[str | None]
     error: Mapped[str | None]
     traceparent: Mapped[str | None]
+    #: The highest `purge_no` that was carried out in its index and objects.
+    purged_to: Mapped[int] = mapped_column(BigInteger, server_default="0")
     created_at: Mapped[datetime] = _now()
     admitted_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
@@ -381,6 +388,7 @@ class Blocked(Base):
     __table_args__ = (
         _one_of("kind", ("url", "host", "sha256", "phash"), "blocked_kind"),
         UniqueConstraint("kind", "value", name="blocked_value"),
+        UniqueConstraint("purge_no", name="blocked_purge"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -388,3 +396,29 @@ class Blocked(Base):
     value: Mapped[str]
     note: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime] = _now()
+    #: Set when what is stored already is to go too; higher ones were ordered later.
+    purge_no: Mapped[int | None] = mapped_column(BigInteger)
+    purge_asked_at: Mapped[datetime | None]
+    purge_asked_by: Mapped[str | None]  # id of the API key
+    purged_at: Mapped[datetime | None]
+
+
+class Removal(Base):
+    """A row that a purge emptied: the audit. It outlives dataset and takedown, and says nothing of the image."""
+
+    __tablename__ = "removals"
+    __table_args__ = (
+        UniqueConstraint("chunk_id", "row", name="removals_place"),
+        Index("removals_of", "takedown_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    dataset_id: Mapped[UUID]
+    chunk_id: Mapped[int] = mapped_column(BigInteger)
+    row: Mapped[int] = mapped_column(BigInteger)
+    takedown_id: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str]
+    ordered_by: Mapped[str | None]
+    was_stored: Mapped[bool]  # else the row was rejected before, and only its words went
+    noted_at: Mapped[datetime] = _now()
+    removed_at: Mapped[datetime | None]

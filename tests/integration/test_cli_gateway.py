@@ -231,11 +231,13 @@ async def test_the_admin_commands_print_a_line_for_each_takedown(gateway: str, d
 
     made = await admin("takedown", "host", "EXAMPLE.com", "--note", "ticket 7")
     listed = await admin("takedowns")
+    purged = await admin("takedown", "host", "example.com", "--purge")
     refused = await admin("takedown", "sha256", "abc")
     takedown_id = made[1].split("\t")[0]
     lifted = await admin("lift", takedown_id)
 
     assert made == (0, f"{takedown_id}\thost\texample.com\tticket 7\n")
-    assert made == listed == lifted
+    assert purged == (0, f"{takedown_id}\thost\texample.com\tticket 7\tpurging, 0 removed, 0 chunks left\n")
+    assert (listed, lifted) == (made, purged)
     assert refused[0] != 0
     assert "64 hex digits" in refused[1]

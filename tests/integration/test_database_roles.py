@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from shared.db import (
     leader,
     lifecycle,
     poison,
+    purges,
     schema,
     slots,
     spooled,
@@ -72,8 +73,8 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
     place: dict[str, Any] = {"tenant_id": scene.tenant, "job_id": scene.job}
     return {
         "key": partial(tenants.key, key_id="none"),
-        "note_use": partial(tenants.note_use, key_id="none"),
         "is_alone": tenants.is_alone,
+        "note_use": partial(tenants.note_use, key_id="none"),
         "create": partial(jobs.create, new=new),
         "occupant": partial(jobs.occupant, destination="/there", endpoint=None),
         "newest": partial(jobs.newest, tenant_id=scene.tenant, state=None, before=None, limit=9),
@@ -89,6 +90,9 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "uploaded": partial(uploads.get, tenant_id=scene.tenant, upload_id=scene.job),
         "take_down": partial(blocked.add, kind=Kind.HOST, value="example.org", note=""),
         "taken_down": partial(blocked.newest, kind=None, before=None, limit=9),
+        "taken_down_one": partial(blocked.get, takedown_id=1),
+        "purge": partial(purges.order, takedown_id=1, asked_by="key"),
+        "purge_progress": partial(purges.progress, takedown_ids=[1]),
         "lift": partial(blocked.remove, takedown_id=1),
     }
 
@@ -158,7 +162,27 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
     expiring: dict[str, Statement] = {
         f"expire_{stage.name}": partial(sweeps.expire_leases, stage=stage) for stage in PIPELINE
     }
-    return statements | expiring | ringing(scene) | closing(scene)
+    return statements | expiring | ringing(scene) | closing(scene) | purging(scene)
+
+
+def purging(scene: Scene) -> dict[str, Statement]:
+    asked_at = datetime(2026, 11, 21, tzinfo=UTC)
+    purge = purges.Purge(
+        takedown_id=1, number=1, kind=Kind.HOST, value="example.org", asked_at=asked_at, asked_by="key"
+    )
+    chunk = purges.EndedChunk(claim=scene.claim, counts={"accepted": 0, "rejected": {}}, stored_bytes=0)
+    left = purges.Remainder(counts=chunk.counts, stored_bytes=0, objects=[], emptied_rows=[0])
+    removals = [purges.Removal(row=0, purge=purge, was_stored=True)]
+    return {
+        "open_purges": purges.open_purges,
+        "unpurged": partial(purges.unpurged, newest=purge, after=0, without=[], limit=9),
+        "objects_of_chunk": partial(purges.objects_of_chunk, chunk_id=scene.claim.chunk_id),
+        "note_removals": partial(purges.note_removals, claim=scene.claim, removals=removals),
+        "record_purge": partial(purges.record, chunk=chunk, left=left, number=1),
+        "stale": partial(purges.stale, without=[]),
+        "refreshed": partial(purges.refreshed, dataset_id=scene.claim.dataset_id),
+        "conclude": partial(purges.conclude, purges=[purge]),
+    }
 
 
 async def _leads(connection: Connection) -> None:
@@ -311,6 +335,8 @@ REFUSED_TO_ALL = (
     "UPDATE chunk_events SET actor = 'x'",
     "SELECT body FROM poison_messages",
     "UPDATE alembic_version SET version_num = 'x'",
+    "DELETE FROM removals",
+    "UPDATE removals SET row = 0",
 )
 REFUSED = {
     "gateway": ("UPDATE chunks SET state = 'completed'", "UPDATE tenants SET quotas = '{}'", "DELETE FROM tenants",
@@ -329,6 +355,9 @@ REFUSED_TO_STAGES = (
     "INSERT INTO jobs (tenant_id, dataset_id, revision, recipe, source, digest) "
     "SELECT tenant_id, dataset_id, 9, recipe, source, digest FROM jobs",
     "INSERT INTO blocked (kind, value) VALUES ('host', 'example.org')",
+    "UPDATE blocked SET purge_no = 1",
+    "UPDATE chunks SET purged_to = 9",
+    "SELECT * FROM removals",
     "UPDATE datasets SET next_row = 0",
     "UPDATE chunks SET score = 0",
 )

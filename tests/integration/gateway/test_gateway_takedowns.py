@@ -74,6 +74,21 @@ async def test_takedowns_are_listed_newest_first_page_by_page(admin: httpx2.Asyn
     assert (await admin.get(TAKEDOWNS, params={"cursor": "nonsense"})).status_code == 422
 
 
+async def test_a_purge_is_ordered_with_a_takedown_or_later_and_shown(admin: httpx2.AsyncClient) -> None:
+    body = {"kind": "host", "value": "example.com"}
+    plain = (await admin.post(TAKEDOWNS, json=body)).json()
+
+    ordered = await admin.post(TAKEDOWNS, json={**body, "purge": True})
+    again = await admin.post(TAKEDOWNS, json=body)
+    listed = await admin.get(TAKEDOWNS)
+
+    progress = {"chunks_left": 0, "images_removed": 0, "finished_at": None}
+    assert plain["purge"] is None
+    assert (ordered.status_code, ordered.json()) == (200, {**plain, "purge": progress})
+    assert again.json() == ordered.json(), "to ask without it takes no purge back"
+    assert listed.json()["data"] == [ordered.json()]
+
+
 async def test_a_lifted_takedown_is_gone(admin: httpx2.AsyncClient) -> None:
     made = (await admin.post(TAKEDOWNS, json={"kind": "host", "value": "example.com"})).json()
 

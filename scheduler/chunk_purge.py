@@ -1,0 +1,202 @@
+"""Carries purges out in one chunk. Each step can be repeated, and a crash between two leaves a chunk that works.
+
+    read the index ─▶ note the rows ─▶ write their shards anew without them, under new keys
+        ─▶ replace the index ─▶ drop what it names no more ─▶ count, all at once with "carried out here"
+
+The index is the border. Before it is replaced nothing has changed for a reader; afterwards the rows are found by
+their tombstones, so whoever repeats the work goes on with dropping and counting. What was deleted is deleted before
+the chunk says so: a chunk that counts as purged holds nothing any more.
+"""
+
+import asyncio
+import hashlib
+import re
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from scheduler.shards import digest_of, fetch, without_rows, without_rows_in_table
+from scheduler.tombstones import Purges, emptied, emptied_rows, moved
+from shared.chunk import Claim, NewObject
+from shared.db import leader, purges
+from shared.db.leader import Term
+from shared.db.purges import EndedChunk, Remainder
+from shared.db.session import transaction
+from shared.errors import StoreRefused
+from shared.failpoints import reach
+from shared.index import (
+    METADATA_NAME,
+    chunk_name,
+    counts_of,
+    from_parquet,
+    index_key,
+    object_keys,
+    to_parquet,
+)
+from shared.recipe import ImageFormat, ImageKind, OutputFormat
+from shared.records import key_of
+from shared.resources import Resources
+from shared.storage.base import ObjectStore
+from shared.workdir.local import full_disk_is_transient
+
+_PARQUET = "application/vnd.apache.parquet"
+_TAR = "application/x-tar"
+#: A shard's key, without the mark of an earlier purge.
+_SHARD = re.compile(r"(?P<place>.*/r\d{3,}-\d{6,})(-[0-9a-f]{16})?(?P<suffix>\.[a-z]+)")
+#: Of a loose file or a shard, behind the chunk's name.
+_BEHIND_NAME = ("/", ".", "-")
+
+
+async def purge_chunk(resources: Resources, term: Term, chunk: EndedChunk, asked: Purges) -> int:
+    """Empties the rows that the purges name; how many stored images went.
+
+    Raises NotLeader, StoreUnavailable, StoreRefused, and WorkAreaFull when there is no room for a shard.
+    """
+    claim = chunk.claim
+    store = await resources.stores.at(claim.destination, claim.endpoint)
+    index = await _index(store, claim)
+    removals = [] if index is None else await asyncio.to_thread(asked.removals, index)
+    if index is not None and removals:
+        async with leader.leading(resources.engine, term) as connection:
+            await purges.note_removals(connection, claim, removals)
+        reach("purge.noted")
+        index = await _without(store, index, [removal.row for removal in removals])
+        reach("purge.cut")
+        async with leader.leading(resources.engine, term):
+            pass  # what cutting took may have cost us the lease, and another may be further already
+        await _put(store, index_key(claim.revision, claim.ordinal), to_parquet(index))
+        reach("purge.indexed")
+    if index is None or not emptied_rows(index):
+        async with leader.leading(resources.engine, term) as connection:
+            await purges.mark(connection, chunk, number=asked.newest.number)
+        return 0
+    await _drop(store, claim, index)
+    reach("purge.dropped")
+    left = await _remainder(resources, store, claim, index)
+    async with leader.leading(resources.engine, term) as connection:
+        removed = await purges.record(connection, chunk, left, number=asked.newest.number)
+    return removed or 0
+
+
+async def _index(store: ObjectStore, claim: Claim) -> pa.Table | None:
+    """The chunk's index; None when it stored none."""
+    key = index_key(claim.revision, claim.ordinal)
+    try:
+        index = await asyncio.to_thread(from_parquet, await store.get(key))
+    except KeyError:
+        return None
+    except ValueError as error:
+        raise StoreRefused(f"{key} is no index that can be read; move it away") from error
+    if len(index) != claim.rows or index["row"][0].as_py() != claim.first_row:
+        raise StoreRefused(f"{key} is not the index of this chunk; move it away")
+    return index
+
+
+async def _without(store: ObjectStore, index: pa.Table, rows: Sequence[int]) -> pa.Table:
+    """The index as it will be, once the shards it will name are stored."""
+    gone = set(rows)
+    places = index.select(["row", "path"]).to_pylist()
+    paths = sorted({place["path"] for place in places if place["row"] in gone and place["path"] is not None})
+    shards = {path: await _cut(store, path, gone) for path in paths if _SHARD.fullmatch(path)}
+    return moved(await asyncio.to_thread(emptied, index, rows), shards)
+
+
+async def _cut(store: ObjectStore, key: str, rows: Collection[int]) -> str:
+    """Stores a shard without these rows, named by what it holds; its key, or the old one when nothing is left."""
+    with tempfile.TemporaryDirectory(prefix="pixcrawler-purge-") as name, full_disk_is_transient():
+        old, new = Path(name) / "old", Path(name) / "new"
+        try:
+            await fetch(store, key, old)
+        except KeyError as error:
+            raise StoreRefused(f"the index names {key}, which is not there") from error
+        if not await asyncio.to_thread(without_rows, key, old, new, rows):
+            return key
+        sha256 = await asyncio.to_thread(digest_of, new)
+        made = _SHARD.sub(rf"\g<place>-{sha256[:16]}\g<suffix>", key)
+        content_type = _TAR if key.endswith(".tar") else _PARQUET
+        await store.create(made, new, content_type=content_type, sha256=sha256)
+    return made
+
+
+async def _drop(store: ObjectStore, claim: Claim, index: pa.Table) -> None:
+    """Deletes what the chunk stored and its index does not name: emptied rows' files, and shards that held them.
+
+    Also what an interrupted upload of a chunk that failed left of them.
+    """
+    gone = emptied_rows(index)
+    if claim.recipe.output_format is OutputFormat.FILES:
+        await _drop_files(store, claim, gone)
+        return
+    named = set(object_keys(index))
+    for prefix in _prefixes(claim):
+        async for stored in store.list(prefix):
+            if stored.key not in named and stored.key.removeprefix(prefix).startswith(_BEHIND_NAME):
+                await store.delete(stored.key)
+
+
+async def _drop_files(store: ObjectStore, claim: Claim, gone: Sequence[int]) -> None:
+    """Metadata first: a loader must not look for a file that is not there."""
+    folder = f"data/{chunk_name(claim.revision, claim.ordinal)}/"
+    await _drop_metadata(store, folder + METADATA_NAME, gone)
+    names = {key_of(row) for row in gone}
+    async for stored in store.list(folder):
+        if stored.key.removeprefix(folder).partition(".")[0] in names:
+            await store.delete(stored.key)
+
+
+async def _drop_metadata(store: ObjectStore, key: str, gone: Sequence[int]) -> None:
+    try:
+        body = await store.get(key)
+    except KeyError:
+        return
+    kept = await asyncio.to_thread(without_rows_in_table, key, body, gone)
+    if kept is None:
+        await store.delete(key)
+    elif kept != body:
+        await _put(store, key, kept)
+
+
+def _prefixes(claim: Claim) -> list[str]:
+    """What the keys of the chunk's shards begin with."""
+    name = chunk_name(claim.revision, claim.ordinal)
+    if claim.recipe.output_format is OutputFormat.WEBDATASET and claim.recipe.stored_format is ImageFormat.ORIGINAL:
+        return [f"data/{kind.value}/{name}" for kind in ImageKind]
+    return [f"data/{name}"]
+
+
+async def _put(store: ObjectStore, key: str, body: bytes) -> None:
+    await store.replace(key, body, content_type=_PARQUET, sha256=hashlib.sha256(body).hexdigest())
+
+
+async def _remainder(resources: Resources, store: ObjectStore, claim: Claim, index: pa.Table) -> Remainder:
+    async with transaction(resources.engine) as connection:
+        known = await purges.objects_of_chunk(connection, claim.chunk_id)
+    unchanged = {key: item for key, item in known.items() if _SHARD.fullmatch(key) and key.startswith("data/")}
+    keys = [*object_keys(index), index_key(claim.revision, claim.ordinal)]
+    objects = [unchanged.get(key) or await _as_stored(store, key) for key in keys]
+    accepted, by_reason = counts_of(index)
+    return Remainder(
+        counts={"accepted": accepted, "rejected": by_reason},
+        stored_bytes=sum(item.size_bytes for item in objects) + _loose_bytes(claim, index),
+        objects=objects,
+        emptied_rows=emptied_rows(index),
+    )
+
+
+async def _as_stored(store: ObjectStore, key: str) -> NewObject:
+    with tempfile.TemporaryDirectory(prefix="pixcrawler-purge-") as name, full_disk_is_transient():
+        path = Path(name) / "stored"
+        try:
+            await fetch(store, key, path)
+        except KeyError as error:
+            raise StoreRefused(f"the index names {key}, which is not there") from error
+        return NewObject(key=key, size_bytes=path.stat().st_size, sha256=await asyncio.to_thread(digest_of, path))
+
+
+def _loose_bytes(claim: Claim, index: pa.Table) -> int:
+    """The size of image files, which are no objects to remember."""
+    if claim.recipe.output_format is not OutputFormat.FILES:
+        return 0
+    return sum(size or 0 for size in index["stored_bytes"].to_pylist())

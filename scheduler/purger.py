@@ -1,0 +1,133 @@
+"""Carries out purges, some chunks at a time and beside the loop: deletes what was taken down from datasets.
+
+Chunks first, then the papers of the datasets that changed, last the word that a purge is done. A dataset whose
+destination makes trouble is put off and keeps no other one waiting.
+"""
+
+import asyncio
+from uuid import UUID
+
+import pyarrow as pa
+import structlog
+
+from scheduler.chunk_purge import purge_chunk
+from scheduler.finisher import papers_of
+from scheduler.patience import Patience
+from scheduler.tombstones import Purges
+from shared import metrics
+from shared.db import leader, purges
+from shared.db.leader import Term
+from shared.db.lifecycle import Finished
+from shared.db.purges import EndedChunk
+from shared.db.session import transaction
+from shared.errors import PixCrawlerError
+from shared.index import from_parquet, index_key, saved_fields_in
+from shared.papers import SUCCESS_KEY
+from shared.pipeline import JobState
+from shared.publishing import publish_papers
+from shared.resources import Resources
+from shared.storage.base import ObjectStore
+
+#: Chunks looked at together; admission shares the process.
+_AT_ONCE = 4
+#: For one chunk, most of which a shard of some gigabytes takes that is copied twice.
+_LONGEST_SECONDS = 900.0
+
+log = structlog.get_logger(__name__)
+
+
+class Purger:
+    """Looks through the chunks that may hold what was taken down."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._patience = Patience()
+        #: Where this walk over the chunks is.
+        self._after = 0
+
+    async def purge(self, term: Term) -> bool:
+        """The next slice of work. False: there is none for now."""
+        asked = await self._asked()
+        if asked and await self._purge_some(term, asked):
+            return True
+        if await self._refresh_papers(term):
+            return True
+        if asked:
+            await self._conclude(term, asked)
+        return False
+
+    async def _asked(self) -> Purges | None:
+        async with transaction(self._resources.engine) as connection:
+            orders = await purges.open_purges(connection)
+        return await asyncio.to_thread(Purges, orders) if orders else None
+
+    async def _purge_some(self, term: Term, asked: Purges) -> bool:
+        async with transaction(self._resources.engine) as connection:
+            found = await purges.unpurged(
+                connection, asked.newest, after=self._after, without=self._patience.put_off_now, limit=_AT_ONCE
+            )
+        self._after = found[-1].claim.chunk_id if found else 0
+        await asyncio.gather(*(self._purge_one(term, chunk, asked) for chunk in found))
+        return bool(found)
+
+    async def _purge_one(self, term: Term, chunk: EndedChunk, asked: Purges) -> None:
+        dataset = chunk.claim.dataset_id
+        try:
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                removed = await purge_chunk(self._resources, term, chunk, asked)
+        except Exception as error:  # one chunk's trouble, a bug too, must not stop the others
+            self._put_off(dataset, error, chunk=chunk.claim.chunk_id)
+            return
+        self._patience.forget(dataset)
+        if removed:
+            metrics.images_purged.inc(removed)
+            log.info("chunk_purged", job=str(chunk.claim.job_id), chunk=chunk.claim.chunk_id, images=removed)
+
+    async def _refresh_papers(self, term: Term) -> bool:
+        """Writes the papers of one dataset anew. False: none needs it now."""
+        async with transaction(self._resources.engine) as connection:
+            job = await purges.stale(connection, without=self._patience.put_off_now)
+        if job is None:
+            return False
+        try:
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                await self._publish(term, job)
+        except Exception as error:  # as above
+            self._put_off(job.dataset_id, error)
+        else:
+            self._patience.forget(job.dataset_id)
+        return True
+
+    async def _publish(self, term: Term, job: Finished) -> None:
+        store = await self._resources.stores.at(job.destination, job.endpoint)
+        saved = await _saved_columns(store, job)
+        papers = await papers_of(self._resources, job, is_cancelled=job.state is JobState.CANCELLED, saved=saved)
+        # A dataset that was not whole before does not become so by what it loses.
+        await publish_papers(store, papers, is_whole=await store.stat(SUCCESS_KEY) is not None)
+        async with leader.leading(self._resources.engine, term) as connection:
+            await purges.refreshed(connection, job.dataset_id)
+
+    async def _conclude(self, term: Term, asked: Purges) -> None:
+        async with leader.leading(self._resources.engine, term) as connection:
+            ended = await purges.conclude(connection, asked.orders)
+        for takedown in ended:
+            log.info("purge_ended", takedown=takedown)
+
+    def _put_off(self, dataset: UUID, error: Exception, *, chunk: int | None = None) -> None:
+        log.warning(
+            "purge_hindered",
+            dataset=str(dataset),
+            chunk=chunk,
+            tries=self._patience.put_off(dataset),
+            error=str(error) or type(error).__name__,
+            exc_info=None if isinstance(error, PixCrawlerError | OSError | TimeoutError) else error,
+        )
+
+
+async def _saved_columns(store: ObjectStore, job: Finished) -> list[pa.Field] | None:
+    """The client's own columns, as an index has them: the plan may have been removed. None when there is no index."""
+    try:
+        body = await store.get(index_key(job.revision, 0))
+    except KeyError:
+        return None
+    return saved_fields_in(await asyncio.to_thread(from_parquet, body))
