@@ -27,7 +27,12 @@ class DownloaderSettings(WorkerSettings):
     user_agent: str | None = Field(default=None, description="None: PixCrawler/<version> (+<contact>)")
     contact: str | None = Field(default=None, description="Your page or address for site owners; set it")
 
-    host_connections: int = Field(default=8, ge=1, le=256, description="Open connections to a host, over all workers")
+    host_connections: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="Requests under way to a host, over all workers; idle connections kept for more do not count",
+    )
     host_rate: float = Field(default=10.0, ge=0, le=10_000, description="Requests a second to a host; 0: no limit")
     host_overrides: dict[str, tuple[int, float]] = Field(
         default_factory=dict, description='Other limits, names below included: {"example.org": [2, 4]}'
