@@ -1,6 +1,7 @@
 """Which size a stored picture gets: img2dataset's resize modes as arithmetic."""
 
 from dataclasses import dataclass
+from math import ceil
 
 from shared.recipe import Recipe, ResizeMode
 
@@ -13,6 +14,19 @@ class Geometry:
     scaled: tuple[int, int]
     canvas: tuple[int, int]  #: larger than `scaled` only where a border is added
     shrinks: bool  #: whether pixels are averaged (else interpolated)
+
+
+#: A picture is averaged from at least so many pixels a side for each new one; more change nothing anybody sees.
+_AMPLE = 2
+
+
+def ample_size(geometry: Geometry | None, width: int, height: int) -> tuple[int, int] | None:
+    """As much of an upright picture of that size as the geometry needs; None: all of it."""
+    if geometry is None or not geometry.shrinks:
+        return None
+    left, top, right, bottom = geometry.box
+    across, down = geometry.scaled[0] / (right - left), geometry.scaled[1] / (bottom - top)
+    return ceil(_AMPLE * across * width), ceil(_AMPLE * down * height)
 
 
 def plan_resize(width: int, height: int, recipe: Recipe) -> Geometry | None:

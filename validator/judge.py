@@ -9,7 +9,7 @@ from shared.reasons import Reason
 from shared.recipe import ImageKind, Recipe
 from validator.checks import check, has_enough_bytes, is_allowed_format
 from validator.fingerprint import phash, sha256
-from validator.geometry import Geometry, plan_resize
+from validator.geometry import Geometry, ample_size, plan_resize
 from validator.pixels import OUT_OF_MEMORY, Pixels, decode
 from validator.rewrite import render, stored_kind, strip, upright_size
 from validator.walk import Body, Picture, Rejection, kind_of, walk
@@ -72,7 +72,10 @@ def _derive(body: Body, picture: Picture, recipe: Recipe, verdict: Verdict) -> V
     makes_pixels = geometry is not None or stored_kind(picture, recipe, geometry) is not picture.kind
     # Decoders see the image without metadata: a text that inflates to gigabytes costs nobody the picture.
     bare = strip(body, picture, keep_metadata=False)
-    pixels = decode(bare, picture, recipe.depth, needs_image=makes_pixels)
+    ample = ample_size(geometry, *upright_size(picture))
+    if ample is not None and picture.orientation >= 5:
+        ample = ample[1], ample[0]
+    pixels = decode(bare, picture, recipe.depth, needs_image=makes_pixels, ample=ample)
     if isinstance(pixels, Rejection):
         return verdict.reject(pixels)
     if pixels.grey is not None:

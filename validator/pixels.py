@@ -5,6 +5,9 @@ One decode serves verification, perceptual hash and resize. How much is decoded 
     structure  nothing
     standard   JPEG: every coefficient, at an eighth of the size; other formats: up to SMALL_PIXELS
     full       every pixel, of every frame
+
+A JPEG that becomes much smaller is decoded at a half, a quarter or an eighth, unless the depth is full: every
+coefficient is read all the same.
 """
 
 import io
@@ -40,17 +43,23 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """What decoding gave. `grey` is the first frame at some size; `image` the whole first frame if asked for."""
+    """What decoding gave. `grey` is the first frame at some size; `image` the whole first frame if asked for, perhaps
+    smaller than the file says."""
 
     grey: Grey | None = None
     image: Image.Image | None = None
     profile: bytes | None = None  #: ICC of the image
 
 
-def decode(body: Body | bytes, picture: Picture, depth: Depth, *, needs_image: bool) -> Pixels | Rejection:
-    """Decodes as deep as asked. `body` is the image without its metadata and tail, `picture` its header."""
+def decode(
+    body: Body | bytes, picture: Picture, depth: Depth, *, needs_image: bool, ample: tuple[int, int] | None = None
+) -> Pixels | Rejection:
+    """Decodes as deep as asked. `body` is the image without its metadata and tail, `picture` its header.
+
+    `ample`: the width and height, as the file has them, that the image need not exceed; None: as it is.
+    """
     try:
-        return _decoder_for(picture, depth, needs_image=needs_image)(body)
+        return _decoder_for(picture, depth, needs_image=needs_image, ample=ample)(body)
     except MemoryError:
         return _out_of_memory()
     except Exception as error:  # decoders raise whatever they like on hostile bytes
@@ -59,10 +68,13 @@ def decode(body: Body | bytes, picture: Picture, depth: Depth, *, needs_image: b
         return Rejection(Reason.CORRUPT_IMAGE, _one_line(f"{type(error).__name__}: {error}"))
 
 
-def _decoder_for(picture: Picture, depth: Depth, *, needs_image: bool) -> Callable[[Body | bytes], Pixels]:
+def _decoder_for(
+    picture: Picture, depth: Depth, *, needs_image: bool, ample: tuple[int, int] | None
+) -> Callable[[Body | bytes], Pixels]:
     if picture.kind is ImageKind.JPEG:
         if needs_image:
-            return partial(_jpeg_image, channels=picture.channels)
+            enough = (0, 0) if ample is None or depth is Depth.FULL else ample
+            return partial(_jpeg_image, channels=picture.channels, enough=enough)
         return {Depth.STRUCTURE: _nothing, Depth.STANDARD: _jpeg_eighth, Depth.FULL: _jpeg_grey}[depth]
     if depth is Depth.FULL:
         return partial(_all_frames, kind=picture.kind, needs_image=needs_image)
@@ -84,7 +96,8 @@ def _jpeg_grey(body: Body | bytes) -> Pixels:
     return Pixels(simplejpeg.decode_jpeg(body, colorspace="GRAY", strict=True)[:, :, 0])
 
 
-def _jpeg_image(body: Body | bytes, *, channels: int) -> Pixels:
+def _jpeg_image(body: Body | bytes, *, channels: int, enough: tuple[int, int]) -> Pixels:
+    """`enough`: the sides to decode, or a little more of them; 0: all."""
     opened = _open(body, ImageKind.JPEG)
     if channels == 4:
         # Only Pillow knows whether the inks are inverted, and only simplejpeg is strict.
@@ -92,7 +105,7 @@ def _jpeg_image(body: Body | bytes, *, channels: int) -> Pixels:
         opened.load()
         return Pixels(grey, opened, opened.info.get("icc_profile"))
     space = "GRAY" if channels == 1 else "RGB"
-    array = simplejpeg.decode_jpeg(body, colorspace=space, strict=True)
+    array = simplejpeg.decode_jpeg(body, colorspace=space, min_width=enough[0], min_height=enough[1], strict=True)
     image = Image.fromarray(array[:, :, 0] if channels == 1 else array)
     return Pixels(_grey_of(image), image, opened.info.get("icc_profile"))
 

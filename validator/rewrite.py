@@ -96,7 +96,7 @@ def render(
     turn = _TURNS.get(picture.orientation)
     image = pixels.image if turn is None else pixels.image.transpose(turn)
     if geometry is not None:
-        image = _resized(image, geometry)
+        image = _resized(image, geometry, upright_size(picture))
     image = to_srgb(image, pixels.profile)
     if geometry is not None and geometry.canvas != image.size:
         image = _padded(image, geometry)
@@ -180,10 +180,14 @@ def _check_target(size: tuple[int, int], kind: ImageKind, recipe: Recipe) -> Rej
     return None
 
 
-def _resized(image: Image.Image, geometry: Geometry) -> Image.Image:
+def _resized(image: Image.Image, geometry: Geometry, size: tuple[int, int]) -> Image.Image:
+    """`size`: what the picture has; the image may have been decoded smaller."""
     # BOX averages the area of each new pixel, as img2dataset's "area"; LANCZOS is its choice for enlarging.
     method = Image.Resampling.BOX if geometry.shrinks else Image.Resampling.LANCZOS
-    return image.resize(geometry.scaled, method, box=geometry.box)
+    across, down = image.width / size[0], image.height / size[1]
+    left, top, right, bottom = geometry.box
+    box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+    return image.resize(geometry.scaled, method, box=box)
 
 
 def _padded(image: Image.Image, geometry: Geometry) -> Image.Image:

@@ -341,3 +341,15 @@ def test_a_webp_that_cannot_be_is_refused() -> None:
     verdict = judge(memoryview(body), Recipe(image_format=ImageFormat.WEBP))
 
     assert verdict.columns["reason"] == Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("mode", ["border", "keep_ratio", "center_crop"])
+def test_a_large_jpeg_becomes_small_alike_however_much_of_it_is_decoded(mode: str, orientation: int) -> None:
+    body = images.with_segment(images.photo(1201, 803), 0xE1, b"Exif\0\0" + images.exif_block(orientation))
+
+    scaled, whole = (stored(body, resize_mode=mode, image_size=97, depth=depth) for depth in ("standard", "full"))
+
+    assert scaled != whole
+    assert seen(scaled).shape == seen(whole).shape
+    assert float(np.abs(seen(scaled) - seen(whole)).mean()) < 3
