@@ -10,10 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.problems import is_bug, problem_response, translated
 from shared import metrics
+from shared.trace import Trace
 
 log = structlog.get_logger(__name__)
 
-_ID = re.compile(rb"[A-Za-z0-9_-]{8,64}")
+_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _HEADER = b"x-request-id"
 #: Answers are a tenant's own: nobody keeps them, and no browser guesses what they are.
 _ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
@@ -33,7 +34,8 @@ class Observed:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
+        trace = Trace.of_request(request_id, _header(scope, b"traceparent"))
+        scope.setdefault("state", {}).update(request_id=request_id, trace=trace)
         started, status = time.monotonic(), 0
 
         async def watched(message: Message) -> None:
@@ -44,7 +46,7 @@ class Observed:
                 metrics.request_seconds.labels(*_labels(scope)).observe(time.monotonic() - started)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(**trace.fields):
             try:
                 await self._app(scope, receive, watched)
             except Exception as error:
@@ -63,9 +65,18 @@ def request_id_of(request: Request) -> str:
     return found
 
 
+def trace_of(request: Request) -> Trace:
+    found: Trace = request.state.trace
+    return found
+
+
 def _request_id(scope: Scope) -> str:
-    given = next((value for name, value in scope["headers"] if name == _HEADER), b"")
-    return given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
+    given = _header(scope, _HEADER)
+    return given if given and _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
 
 
 def _labels(scope: Scope) -> tuple[str, str]:

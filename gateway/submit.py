@@ -34,6 +34,7 @@ from shared.papers import MANIFEST_KEY, MANIFEST_TYPE, Dataset, PaperState, mani
 from shared.pipeline import FINAL_JOB_STATES
 from shared.recipe import Recipe
 from shared.storage import Destination, ObjectStore, check_writable
+from shared.trace import Trace
 from shared.version import VERSION
 
 log = structlog.get_logger(__name__)
@@ -49,16 +50,17 @@ class Submitted:
     is_new: bool
 
 
-async def submit(services: Services, caller: Caller, asked: JobIn) -> Submitted:
+async def submit(services: Services, caller: Caller, asked: JobIn, trace: Trace) -> Submitted:
     """Accepts a request, or finds the job that the same request made before. Raises ApiError and errors of the tree."""
     to = asked.destination
     place = await permitted(services.settings, services.resources, to.url, to.endpoint)
     async with local_list(services.settings, services.resources, caller.tenant_id, asked.source) as found:
         chosen = await asyncio.to_thread(check_list, found.path, asked.list)
-        new = _new_job(caller, asked, place, found, chosen)
+        new = _new_job(caller, asked, place, found, chosen, trace)
         store = await _opened(services, place)
         for _ in range(_ATTEMPTS):
             if submitted := await _settle(services, new, store, found):
+                log.info("job_submitted", job=str(submitted.job.id), is_new=submitted.is_new)
                 await _leave_papers(submitted.job, found.sha256, store)
                 return submitted
     raise ApiError(Code.DESTINATION_TAKEN, "others are submitting jobs for this destination; try again in a moment")
@@ -70,7 +72,9 @@ def run_digest(place: Destination, list_sha256: str, options: ListOptions, recip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _new_job(caller: Caller, asked: JobIn, place: Destination, found: LocalList, chosen: ListFormat) -> NewJob:
+def _new_job(
+    caller: Caller, asked: JobIn, place: Destination, found: LocalList, chosen: ListFormat, trace: Trace
+) -> NewJob:
     options = asked.list.model_copy(update={"format": chosen.value})
     return NewJob(
         tenant_id=caller.tenant_id,
@@ -80,6 +84,7 @@ def _new_job(caller: Caller, asked: JobIn, place: Destination, found: LocalList,
         recipe=asked.recipe.model_dump(mode="json"),
         source={"key": found.spool_key, "digest": found.sha256, **options.model_dump(mode="json")},
         digest=run_digest(place, found.sha256, options, asked.recipe),
+        traceparent=trace.stored(),
     )
 
 

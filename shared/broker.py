@@ -21,6 +21,7 @@ from shared.errors import TransientError
 from shared.messages import BellKeys, ChunkMessage
 from shared.pipeline import DEFAULT_CELL, PIPELINE, Stage
 from shared.settings import Settings
+from shared.trace import Trace
 
 _EXCHANGE: Exchange = Exchange("pixcrawler", type="direct", durable=True)  # type: ignore[no-untyped-call]
 #: Celery's limits are back-stops behind the stage's own deadline.
@@ -114,12 +115,13 @@ def ring(app: Celery, bell: Bell) -> None:
         cell=bell.cell,
         why=bell.why,
     )
+    trace = Trace.read(bell.traceparent)
     with _translated_errors():
         app.send_task(
             bell.stage.task,
             args=[app.bell_keys.signed(message).encode()],
             queue=queue,
-            headers={"traceparent": bell.traceparent} if bell.traceparent else None,
+            headers={"traceparent": trace.traceparent} if trace else None,
         )
 
 

@@ -54,7 +54,7 @@ async def close_or_put_off(resources: Resources, ended: chunks.Ended, *, actor: 
     """Closes a chunk; when that cannot be done now, it is tried again later, by whoever looks after it."""
     try:
         if await close_chunk(resources, ended, actor=actor):
-            log.info("chunk_closed", chunk=ended.claim.chunk_id, outcome=ended.outcome, actor=actor)
+            log.debug("chunk_closed", chunk=ended.claim.chunk_id, outcome=ended.outcome, actor=actor)
     except Exception as error:  # one chunk's trouble, a bug too, must not stop those who close all others
         is_expected = isinstance(error, PixCrawlerError | OSError | TimeoutError)
         log.warning(

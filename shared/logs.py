@@ -86,6 +86,7 @@ def set_up_logs(settings: Settings, *, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    logging.captureWarnings(True)  # Python would print them as text between the lines
     if failing := armed_points():
         structlog.get_logger(__name__).error("failpoints_armed", points=failing, means="this service fails on purpose")
     for chatty in ("azure", "boto3", "botocore", "urllib3", "asyncio", "amqp", "alembic"):

@@ -36,6 +36,7 @@ from shared.progress import Live
 from shared.resources import Resources
 from shared.ringing import ring_all
 from shared.storage.base import ObjectStore
+from shared.trace import Trace
 from shared.workdir import Draft, WorkKey
 
 T = TypeVar("T")
@@ -130,10 +131,20 @@ class StageWorker:
         self._notes.answered(bell, claimed=claim is not None)
         if claim is None:
             return
-        with structlog.contextvars.bound_contextvars(
-            job=str(claim.job_id), chunk=claim.chunk_id, stage=self.stage.name, attempt=claim.attempt, fence=claim.fence
-        ):
+        with structlog.contextvars.bound_contextvars(**self._named(claim)):
             await self._carry(claim)
+
+    def _named(self, claim: Claim) -> dict[str, object]:
+        """What every line is about while the chunk is in hand."""
+        trace = Trace.read(claim.traceparent)
+        return {
+            "job": str(claim.job_id),
+            "chunk": claim.chunk_id,
+            "stage": self.stage.name,
+            "attempt": claim.attempt,
+            "fence": claim.fence,
+            **(trace.fields if trace else {}),
+        }
 
     async def settle(self, claim: Claim, fingerprints: Mapping[int, str]) -> dict[str, int]:
         """Settles fingerprints; then later chunks of the job need not wait for this one."""

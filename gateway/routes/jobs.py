@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from gateway import cursors
 from gateway.auth import Caller, Reader, Writer
+from gateway.middleware import trace_of
 from gateway.openapi import problems
 from gateway.problems import ApiError, Code, not_found
 from gateway.schemas import JobIn, JobOut, JobPage
@@ -52,7 +53,7 @@ def router(settings: GatewaySettings) -> APIRouter:
     )
     async def submit_job(asked: JobIn, caller: Writer, request: Request, response: Response) -> JobOut:
         """Asks for a dataset. The same destination, list and recipe give the job that they gave before."""
-        submitted = await submit(services_of(request), caller, asked)
+        submitted = await submit(services_of(request), caller, asked, trace_of(request))
         shown = await show(request, submitted.job)
         response.status_code = 202 if submitted.is_new else 200
         response.headers["Location"] = shown.urls.self

@@ -1,11 +1,14 @@
 """A job through all services as an operator sees it: panels have data, alerts can be asked, lines have their ids."""
 
 import asyncio
+import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -18,7 +21,7 @@ from infra.grafana.pages import DASHBOARDS
 from infra.grafana.panels import Dashboard
 from pixcrawler import Client, Destination, Job, JobRequest, JobState, Source
 from pixcrawler.sample import Origin, sample_origin
-from shared.pipeline import Tier
+from shared.pipeline import PIPELINE, Stage, Tier
 from tests.architecture.tree import ROOT, SERVICES
 from tests.core import board_at
 from tests.monitoring import Prometheus, prometheus, read_all
@@ -144,3 +147,43 @@ async def test_every_alert_can_be_asked_and_none_fires_for_a_job_that_went_well(
     rules = observed.prometheus.rules()
     assert {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] != "ok"} == {}
     assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
+
+
+def _lines(service: Service) -> list[dict[str, Any]]:
+    """Its log; every line must be an object."""
+    return [json.loads(line) for line in service.log.read_text().splitlines()]
+
+
+def test_every_line_of_every_service_is_an_object_that_says_who_and_when(observed: Observed) -> None:
+    for name, service in observed.services.items():
+        for line in _lines(service):
+            assert line["service"] == name
+            assert line["level"] in ("debug", "info", "warning", "error", "critical")
+            assert line["event"]
+            assert line["logger"]
+            assert datetime.fromisoformat(line["timestamp"]).tzinfo is not None
+
+
+@pytest.mark.parametrize("stage", PIPELINE, ids=lambda stage: stage.name)
+def test_a_stage_writes_one_line_for_each_chunk_and_names_what_it_is_about(observed: Observed, stage: Stage) -> None:
+    asked = {
+        line["job"]: (line["request_id"], line["trace_id"])
+        for line in _lines(observed.services["gateway"])
+        if line["event"] == "job_submitted"
+    }
+
+    told = [line for line in _lines(observed.services[stage.service]) if "chunk" in line and line["level"] != "debug"]
+
+    assert set(asked) == {str(job.id) for job in observed.jobs}
+    assert [line["event"] for line in told] == ["stage_completed"] * len(observed.jobs)  # a chunk each
+    assert {line["job"]: (line["request_id"], line["trace_id"]) for line in told} == asked
+    assert {(line["stage"], line["attempt"]) for line in told} == {(stage.name, 1)}
+    assert len({line["chunk"] for line in told}) == len(told)
+
+
+def test_a_request_is_told_once_with_its_id(observed: Observed) -> None:
+    answered = [line for line in _lines(observed.services["gateway"]) if line["event"] == "request_answered"]
+
+    posted = [line for line in answered if line["method"] == "POST"]
+    assert [line["path"] for line in posted] == ["/v1/jobs"] * len(observed.jobs)
+    assert len({line["request_id"] for line in answered}) == len(answered)

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -51,8 +52,20 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     monkeypatch.setattr("sys.stderr", written)
     set_up_logs(Settings(), service="scheduler")
     yield written
+    logging.captureWarnings(False)
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
+
+
+def test_a_warning_of_python_is_a_line_like_the_others(lines: io.StringIO) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(True)  # pytest records warnings by a way of its own
+        warnings.warn("the library\nhas grown old", DeprecationWarning, stacklevel=1)
+
+    (line,) = (json.loads(line) for line in lines.getvalue().splitlines())
+    assert (line["level"], line["logger"]) == ("warning", "py.warnings")
+    assert "the library" in line["event"]
 
 
 def test_an_event_is_one_json_line_with_what_was_bound(lines: io.StringIO) -> None:
