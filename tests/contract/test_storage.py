@@ -1,124 +1,23 @@
 """What every object store promises, asked of every store: memory, a folder, Azurite and an S3 server."""
 
 import asyncio
-import contextlib
 import hashlib
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from azure.storage.blob import BlobServiceClient
 from pydantic import SecretStr
 
-from shared.errors import StoreRefused, StoreUnavailable
-from shared.settings import StorageSettings
-from shared.storage import Destination, ObjectStore, check_writable, open_store
+from shared.errors import StoreUnavailable
+from shared.storage import Destination, ObjectStore, check_writable
 from shared.storage.memory import MemoryStore
 from shared.storage.parts import SINGLE_BYTES
-from tests import servers
-from tests.contract.stores import AZURITE_KEY, S3_KEY_ID, S3_SECRET, s3_client
-from tests.tls import make_authority
+from tests.contract.conftest import ALL, MEBIBYTE, REMOTE, Place, keys, opened, put
 
 # aiohttp would rather have files; Azure's client hands it bytes, and copying 16 MiB takes a few milliseconds.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
-
-ALL = ("memory", "folder", "azure", "s3")
-REMOTE = ("azure", "s3")
-MEBIBYTE = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Place:
-    """A destination with the settings that reach it, and a way to look behind the store's back."""
-
-    destination: Destination
-    settings: StorageSettings
-    content_type_of: Callable[[str], str | None]
-
-
-def settings(**values: object) -> StorageSettings:
-    return StorageSettings.model_validate({"store_timeout_seconds": 20.0, **values})
-
-
-@pytest.fixture
-def folder_place(tmp_path: Path) -> Place:
-    return Place(Destination.parse(f"{tmp_path}/lake/cats"), settings(), lambda key: None)
-
-
-@pytest.fixture
-def azure_place(azurite: str, azure_container: str) -> Place:
-    def content_type_of(key: str) -> str | None:
-        with BlobServiceClient.from_connection_string(azurite) as client:
-            blob = client.get_blob_client(azure_container, f"lake/cats/{key}")
-            found: str | None = blob.get_blob_properties().content_settings.content_type
-            return found
-
-    destination = Destination.parse(f"az://{azure_container}/lake/cats")
-    return Place(destination, settings(azure_connection_string=SecretStr(azurite)), content_type_of)
-
-
-@pytest.fixture
-def s3_place(s3_server: str, s3_bucket: str) -> Place:
-    def content_type_of(key: str) -> str | None:
-        with contextlib.closing(s3_client(s3_server)) as client:
-            found: str | None = client.head_object(Bucket=s3_bucket, Key=f"lake/cats/{key}")["ContentType"]
-            return found
-
-    destination = Destination.parse(f"s3://{s3_bucket}/lake/cats", endpoint=s3_server)
-    return Place(destination, s3_settings(), content_type_of)
-
-
-def s3_settings(**values: object) -> StorageSettings:
-    return settings(s3_access_key_id=SecretStr(S3_KEY_ID), s3_secret_access_key=SecretStr(S3_SECRET), **values)
-
-
-@contextlib.asynccontextmanager
-async def opened(destination: Destination, settings: StorageSettings) -> AsyncIterator[ObjectStore]:
-    store = await open_store(destination, settings)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-@pytest.fixture
-def place(kind: str, request: pytest.FixtureRequest) -> Place:
-    found: Place = request.getfixturevalue(f"{kind}_place")
-    return found
-
-
-@pytest.fixture(params=ALL)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-async def store(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
-    """An empty store of each kind, below a prefix."""
-    if kind == "memory":
-        yield MemoryStore()
-        return
-    place: Place = request.getfixturevalue(f"{kind}_place")
-    async with opened(place.destination, place.settings) as store:
-        yield store
-
-
-async def put(store: ObjectStore, key: str, body: bytes | memoryview | Path = b"body") -> bool:
-    return await store.create(key, body, content_type="image/jpeg", sha256=sha256_of(body))
-
-
-def sha256_of(body: bytes | memoryview | Path) -> str:
-    return hashlib.sha256(body.read_bytes() if isinstance(body, Path) else body).hexdigest()
-
-
-async def keys(store: ObjectStore, prefix: str = "") -> list[str]:
-    return [found.key async for found in store.list(prefix)]
 
 
 async def test_a_new_object_is_read_back_as_it_was_given(store: ObjectStore, tmp_path: Path) -> None:
@@ -309,119 +208,6 @@ async def test_objects_carry_their_content_type(place: Place, store: ObjectStore
     found = await store.stat("large.tar")
     assert found is not None
     assert found.sha256 == "1" * 64
-
-
-OPERATIONS: dict[str, Callable[[ObjectStore], Awaitable[object]]] = {
-    "create": lambda store: put(store, "a"),
-    "replace": lambda store: store.replace("a", b"", content_type="text/plain", sha256="0" * 64),
-    "get": lambda store: store.get("a"),
-    "stat": lambda store: store.stat("a"),
-    "list": keys,
-    "delete": lambda store: store.delete("a"),
-    "probe": check_writable,
-}
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("kind", REMOTE)
-async def test_a_missing_container_is_refused_by_name(place: Place, operation: str) -> None:
-    elsewhere = Destination.parse(f"{place.destination.scheme}://not-here/cats", endpoint=place.destination.endpoint)
-    async with opened(elsewhere, place.settings) as store:
-        with pytest.raises(StoreRefused, match=r"not-here does not exist"):
-            await OPERATIONS[operation](store)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("kind", REMOTE)
-async def test_a_server_that_is_away_is_unavailable_soon(kind: str, operation: str) -> None:
-    nobody = f"http://127.0.0.1:{servers.free_port()}"
-    account = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint={nobody}/a;"
-    away = {
-        "azure": (Destination.parse("az://cats"), settings(azure_connection_string=SecretStr(account))),
-        "s3": (Destination.parse("s3://cats", endpoint=nobody), s3_settings()),
-    }
-    began = time.monotonic()
-
-    async with opened(*away[kind]) as store:
-        with pytest.raises(StoreUnavailable, match="cannot be reached: nobody listens there; check") as refusal:
-            await OPERATIONS[operation](store)
-
-    assert time.monotonic() - began < 15
-    assert "Error" not in str(refusal.value)
-
-
-@pytest.mark.parametrize("kind", REMOTE)
-async def test_a_server_that_never_answers_is_unavailable_after_the_time_limit(kind: str) -> None:
-    silent = socket.create_server(("127.0.0.1", 0))  # the kernel takes connections, and nobody answers
-    address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    account = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint={address}/a;"
-    limit = {"store_timeout_seconds": 0.3}
-    silence = {
-        "azure": (Destination.parse("az://cats"), settings(azure_connection_string=SecretStr(account), **limit)),
-        "s3": (Destination.parse("s3://cats", endpoint=address), s3_settings(**limit)),
-    }
-    began = time.monotonic()
-
-    async with opened(*silence[kind]) as store:
-        with silent, pytest.raises(StoreUnavailable, match="cannot be reached: it did not answer in time; check"):
-            await put(store, "a")
-
-    assert time.monotonic() - began < 15
-
-
-@pytest.mark.parametrize("kind", REMOTE)
-async def test_a_server_nobody_vouches_for_is_told_by_its_certificate(kind: str, tmp_path: Path) -> None:
-    server = await asyncio.start_server(
-        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=make_authority(tmp_path / "stranger").server_context()
-    )
-    address = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    account = f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey=a2V5;BlobEndpoint={address}/a;"
-    distrusted = {
-        "azure": (Destination.parse("az://cats"), settings(azure_connection_string=SecretStr(account))),
-        "s3": (Destination.parse("s3://cats", endpoint=address), s3_settings()),
-    }
-
-    async with server, opened(*distrusted[kind]) as store:
-        with pytest.raises(StoreUnavailable, match=r"cannot be reached: no safe connection.*certificate"):
-            await put(store, "a")
-
-
-async def test_az_without_credentials_is_refused_with_the_names_of_the_settings() -> None:
-    with pytest.raises(StoreRefused, match=r"PIXCRAWLER_AZURE_CONNECTION_STRING.*PIXCRAWLER_AZURE_ACCOUNT_URL"):
-        await open_store(Destination.parse("az://cats"), settings())
-
-
-async def test_a_broken_connection_string_is_refused_and_not_quoted() -> None:
-    broken = settings(azure_connection_string=SecretStr("AccountKey=c2VjcmV0"))
-
-    with pytest.raises(StoreRefused, match="is not a connection string") as refusal:
-        await open_store(Destination.parse("az://cats"), broken)
-
-    assert "c2VjcmV0" not in str(refusal.value)
-
-
-async def test_a_wrong_account_key_is_refused(azure_container: str, azurite: str) -> None:
-    wrong = azurite.replace(AZURITE_KEY, "d3Jvbmc=")
-    async with opened(Destination.parse(f"az://{azure_container}"), settings(azure_connection_string=wrong)) as store:
-        with pytest.raises(StoreRefused, match="check their Azure credentials"):
-            await check_writable(store)
-
-
-class Overwriting(MemoryStore):
-    """A store that ignores If-None-Match, as some that speak S3 do."""
-
-    async def create(self, key: str, body: bytes | memoryview | Path, *, content_type: str, sha256: str) -> bool:
-        await super().delete(key)
-        return await super().create(key, body, content_type=content_type, sha256=sha256)
-
-
-async def test_a_store_that_overwrites_is_refused_by_the_probe() -> None:
-    store = Overwriting()
-
-    with pytest.raises(StoreRefused, match="If-None-Match"):
-        await check_writable(store)
-
-    assert store.objects == {}
 
 
 async def test_the_memory_twin_fails_when_told_to() -> None:
