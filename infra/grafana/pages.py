@@ -205,6 +205,11 @@ SCHEDULER = Dashboard(
                 _one("Contradicting slots", _told("pixcrawler_slot_mismatches")),
                 _one("Priority set", _told("pixcrawler_waiting_set_chunks")),
                 _one("Chunks planned", "sum(pixcrawler_chunks)"),
+                _one(
+                    "Images purged",
+                    "sum(pixcrawler_images_purged_total)",
+                    description="By this scheduler since its start",
+                ),
             ),
         ),
         Row(
