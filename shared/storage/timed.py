@@ -11,7 +11,7 @@ from shared.errors import PixCrawlerError, StoreRefused, StoreUnavailable
 from shared.storage.base import ObjectStore, StoredObject
 from shared.storage.destination import Scheme
 
-_OPERATIONS = ("create", "replace", "get", "stat", "list", "delete")
+_TIMED = ("create", "replace", "get", "stat", "delete")
 
 
 class TimedStore:
@@ -20,7 +20,8 @@ class TimedStore:
     def __init__(self, inner: ObjectStore, scheme: Scheme) -> None:
         self._inner = inner
         self._kind = scheme.value
-        for operation, error in product(_OPERATIONS, (StoreUnavailable, StoreRefused)):
+        self._seconds = {name: metrics.store_seconds.labels(kind=self._kind, operation=name) for name in _TIMED}
+        for operation, error in product((*_TIMED, "list"), (StoreUnavailable, StoreRefused)):
             metrics.store_errors.labels(kind=self._kind, operation=operation, code=error.code)
 
     async def create(self, key: str, body: bytes | memoryview | Path, *, content_type: str, sha256: str) -> bool:
@@ -40,9 +41,12 @@ class TimedStore:
             return await self._inner.stat(key)
 
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
-        with self._failures_counted("list"):
+        try:
             async for stored in self._inner.list(prefix):
                 yield stored
+        except PixCrawlerError as error:
+            self._count("list", error)
+            raise
 
     async def delete(self, key: str) -> None:
         with self._timed("delete"):
@@ -56,18 +60,15 @@ class TimedStore:
 
     @contextmanager
     def _timed(self, operation: str) -> Iterator[None]:
+        """Counts failures; not an object that is missing: asking for it was no mistake of the store's."""
         started = time.monotonic()
-        try:
-            with self._failures_counted(operation):
-                yield
-        finally:
-            metrics.store_seconds.labels(kind=self._kind, operation=operation).observe(time.monotonic() - started)
-
-    @contextmanager
-    def _failures_counted(self, operation: str) -> Iterator[None]:
-        """Not an object that is missing: asking for it was no mistake of the store's."""
         try:
             yield
         except PixCrawlerError as error:
-            metrics.store_errors.labels(kind=self._kind, operation=operation, code=error.code).inc()
+            self._count(operation, error)
             raise
+        finally:
+            self._seconds[operation].observe(time.monotonic() - started)
+
+    def _count(self, operation: str, error: PixCrawlerError) -> None:
+        metrics.store_errors.labels(kind=self._kind, operation=operation, code=error.code).inc()

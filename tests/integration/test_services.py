@@ -271,6 +271,7 @@ async def test_a_second_scheduler_stands_by_and_takes_over(
     with system.running("scheduler") as (second,):
         assert scheduler.metric("pixcrawler_scheduler_leader") == 1
         assert second.metric("pixcrawler_scheduler_leader") == 0
+        assert "pixcrawler_slots_held" not in second.get("/metrics")[1], "the leader tells it, and only the leader"
 
         assert scheduler.stop() == 0
         job = await board.submit(system.spool, urls_of(origin, 5), system.folder / "succession")
@@ -278,6 +279,11 @@ async def test_a_second_scheduler_stands_by_and_takes_over(
 
         assert await board.job_state(job) is JobState.COMPLETED
         assert second.metric("pixcrawler_scheduler_leader") == 1
+
+        async def tells_the_truth() -> bool:
+            return "pixcrawler_slots_held" in second.get("/metrics")[1]
+
+        await until("the new leader tells what it reads", tells_the_truth)
 
 
 async def test_idle_workers_stop_at_once_and_withdraw_their_report(
