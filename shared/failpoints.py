@@ -3,6 +3,7 @@
     PIXCRAWLER_FAILPOINTS=download.result:kill           the whole service is killed when it first gets there
     PIXCRAWLER_FAILPOINTS=upload.progress:stop:3         it is stopped (SIGSTOP) at the third time
     PIXCRAWLER_FAILPOINTS=validate.claimed:die:1:always  its child dies, and every later one too
+    PIXCRAWLER_FAILPOINTS=upload.claimed@2:die:1:always  but only of the chunk with that place in its job
 
 Several are separated by commas. An action is taken once, by whichever process gets there first, unless `always`:
 the file `<PIXCRAWLER_FAILPOINTS_DIR>/<point>` is made by who takes it, and tells the test so.
@@ -74,11 +75,13 @@ class _Armed:
     #: The time it is reached, in one process, at which something happens.
     nth: int
     is_lasting: bool
+    #: Of the chunk that is meant; None: of any.
+    ordinal: int | None
 
 
-def reach(point: str) -> None:
+def reach(point: str, ordinal: int | None = None) -> None:
     """Does what the test asked for at this point; nothing, and at no cost, when no test asks."""
-    if _armed and (armed := _armed.get(point)):
+    if _armed and (armed := _armed.get(point)) and armed.ordinal in (None, ordinal):
         _reached[point] += 1
         if _reached[point] >= armed.nth and (_is_first(point) or armed.is_lasting):
             armed.act()
@@ -101,10 +104,16 @@ def _parsed(text: str) -> dict[str, _Armed]:
     """Raises SystemExit for a point or an action that does not exist: a test that arms nothing proves nothing."""
     armed = {}
     for asked in filter(None, text.split(",")):
-        point, action, *more = asked.split(":")
+        place, action, *more = asked.split(":")
+        point, _, ordinal = place.partition("@")
         if point not in POINTS or action not in _ACTIONS:
             sys.exit(f"PIXCRAWLER_FAILPOINTS: there is no {point}:{action}")
-        armed[point] = _Armed(_ACTIONS[action], nth=int(more[0]) if more else 1, is_lasting=more[1:] == ["always"])
+        armed[point] = _Armed(
+            _ACTIONS[action],
+            nth=int(more[0]) if more else 1,
+            is_lasting=more[1:] == ["always"],
+            ordinal=int(ordinal) if ordinal else None,
+        )
     return armed
 
 

@@ -181,7 +181,7 @@ class StageWorker:
     async def _carry(self, claim: Claim) -> None:
         chunk, started = ClaimedChunk(self, claim), time.monotonic()
         try:
-            reach(f"{self.stage.name}.claimed")
+            reach(f"{self.stage.name}.claimed", claim.ordinal)
             result = await self._work(chunk)
             reach(f"{self.stage.name}.result")
             await self.commit(lambda connection: chunks.advance(connection, self.stage, claim, result))

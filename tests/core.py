@@ -94,20 +94,7 @@ class Board:
         score: float = 0.0,
     ) -> UUID:
         """A planned job of that many chunks, in a dataset of its own."""
-        tenant = await self.one("INSERT INTO tenants (name) VALUES (:name) RETURNING id", name=str(uuid4()))
-        dataset = await self.one(
-            "INSERT INTO datasets (tenant_id, destination, revision) VALUES (:tenant, :place, 0) RETURNING id",
-            tenant=tenant,
-            place=destination or f"/nowhere/{uuid4()}",
-        )
-        job: UUID = await self.one(
-            """INSERT INTO jobs (tenant_id, dataset_id, revision, recipe, source, digest)
-               VALUES (:tenant, :dataset, 0, CAST(:recipe AS jsonb), CAST(:source AS jsonb), '') RETURNING id""",
-            tenant=tenant,
-            dataset=dataset,
-            recipe=recipe,
-            source='{"key": "lists/none", "digest": ""}',
-        )
+        job = await self._queued(destination or f"/nowhere/{uuid4()}", recipe, {"key": "lists/none", "digest": ""})
         async with transaction(self.engine) as connection:
             plan = await lifecycle.to_plan(connection, job_id=job)
             assert plan is not None
@@ -121,15 +108,27 @@ class Board:
         key = f"lists/{uuid4()}.txt"
         (spool / "lists").mkdir(parents=True, exist_ok=True)
         (spool / key).write_text("\n".join(urls) + "\n")
-        job = await self.job(chunks=0, destination=str(destination), recipe=recipe)
         source = {"key": key, "format": "txt", "url_col": "url", "caption_col": None, "save_columns": [], "digest": "1"}
-        await self.run(
-            """UPDATE jobs SET source = CAST(:source AS jsonb), state = 'queued', cursor = NULL, planned_at = NULL,
-                   started_at = NULL WHERE id = :job""",
-            source=json.dumps(source),
-            job=job,
-        )
+        job = await self._queued(str(destination), recipe, source)
         await self.run("SELECT pg_notify('pixcrawler_jobs', :job)", job=str(job))
+        return job
+
+    async def _queued(self, destination: str, recipe: str, source: dict[str, Any]) -> UUID:
+        """A job that a scheduler would plan at once, in a dataset and of a tenant of its own."""
+        tenant = await self.one("INSERT INTO tenants (name) VALUES (:name) RETURNING id", name=str(uuid4()))
+        dataset = await self.one(
+            "INSERT INTO datasets (tenant_id, destination, revision) VALUES (:tenant, :place, 0) RETURNING id",
+            tenant=tenant,
+            place=destination,
+        )
+        job: UUID = await self.one(
+            """INSERT INTO jobs (tenant_id, dataset_id, revision, recipe, source, digest)
+               VALUES (:tenant, :dataset, 0, CAST(:recipe AS jsonb), CAST(:source AS jsonb), '') RETURNING id""",
+            tenant=tenant,
+            dataset=dataset,
+            recipe=recipe,
+            source=json.dumps(source),
+        )
         return job
 
     async def has_ended(self, job: UUID) -> bool:

@@ -24,7 +24,7 @@ _PAPERS = {"README.md", "dataset.json", "_SUCCESS"}
 def index_of(destination: Path) -> pa.Table:
     """All index rows of a dataset in a folder, in the order of their chunks."""
     parts = [pq.read_table(path) for path in sorted((destination / "index").glob("*.parquet"))]
-    return pa.concat_tables(parts) if parts else pa.table({"row": pa.array([], pa.int64())})
+    return pa.concat_tables(parts) if parts else pa.table({name: [] for name in ("row", "path", "sha256", "reason")})
 
 
 def result_of(destination: Path) -> list[dict[str, object]]:
@@ -114,7 +114,8 @@ async def poison_is_kept(board: Board) -> list[str]:
 def queues_are_full(redis: Redis) -> list[str]:
     """Bells, unacknowledged ones and the priority set."""
     lengths = {stage.queue: redis.llen(stage.queue) for stage in PIPELINE}
-    lengths |= {"unacked": redis.hlen("unacked"), "waiting": redis.zcard(WAITING_KEY)}
+    lengths |= {str(key): redis.hlen(key) for key in redis.scan_iter("*unacked*", _type="hash")}
+    lengths |= {"waiting": redis.zcard(WAITING_KEY)}
     return [f"{length} left in {name}" for name, length in lengths.items() if length]
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.faults import recovery
 from tests.faults.world import World, world
 
 
@@ -16,5 +17,13 @@ async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 @pytest.fixture
 def ours(shared_world: World) -> World:
     """The world, whole."""
+    shared_world.dismiss_others()
     shared_world.mend()
     return shared_world
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if recovery.recoveries:
+        terminalreporter.section("recovery: fault, times, median and worst seconds")
+        for line in recovery.table(recovery.recoveries):
+            terminalreporter.write_line(line)

@@ -15,7 +15,7 @@ import io
 import os
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -28,8 +28,10 @@ import asyncpg
 from PIL import Image
 from redis import Redis
 
+from shared.db.session import Connection, transaction
 from shared.pipeline import JobState
 from tests.core import Board, board_at
+from tests.faults import recovery
 from tests.invariants import broken_promises, result_of
 from tests.origin import Origin, Request, Wire
 from tests.proxy import Proxy
@@ -103,7 +105,9 @@ class World:
         self._references: dict[int, Reference] = {}
         self._jobs = 0
         self._rows: dict[UUID, int] = {}
-        self._killed: dict[str, Service] = {}
+        self._doomed: dict[str, Service] = {}
+        #: When the fault that is being recovered from ended, or began.
+        self.mended_at = monotonic()
         self._marks = system.folder / "failpoints"
         self._marks.mkdir(exist_ok=True)
 
@@ -111,23 +115,31 @@ class World:
         """Everything runs: the servers, the way to them, and one copy of each service that does not fail on purpose."""
         for proxy in (self.to_postgres, self.to_redis):
             proxy.heal()
+        for service in filter(_is_alive, self.running.values()):
+            _continue(service)
         missing = [name for name in SERVICES if not _is_alive(self.running.get(name))]
         for name in missing:
             self.running[name] = self.system.start(name)
         for name in missing:
             self.running[name].wait_until_ready()
+        self.mended_at = monotonic()
 
-    def arm(self, name: str, failpoints: str) -> Service:
+    def arm(self, name: str, failpoints: str, **plain: str) -> Service:
         """Replaces a service by one that fails as asked; the fail-point's mark is taken away first."""
         asked = dict(one.split(":")[:2] for one in failpoints.split(","))
+        asked = {place.partition("@")[0]: action for place, action in asked.items()}
         for point in asked:
             (self._marks / point).unlink(missing_ok=True)
-        self.remove(name)
         armed = {"PIXCRAWLER_FAILPOINTS": failpoints, "PIXCRAWLER_FAILPOINTS_DIR": str(self._marks)}
-        service = self.system.start(name, plain=armed)
-        self.running[name] = service
+        service = self.start(name, **armed, **plain)
+        self._doomed = {point: service for point, action in asked.items() if action in ("kill", "term")}
+        return service
+
+    def start(self, name: str, **plain: str) -> Service:
+        """Replaces a service by one with these variables."""
+        self.remove(name)
+        self.running[name] = service = self.system.start(name, plain=plain)
         service.wait_until_ready()
-        self._killed = {point: service for point, action in asked.items() if action == "kill"}
         return service
 
     def add(self, name: str, *, plain: dict[str, str] | None = None) -> Service:
@@ -141,8 +153,13 @@ class World:
         """Takes a service out as an operator would; one that does not obey is killed."""
         service = self.running.pop(name, None)
         if service and _is_alive(service):
-            os.killpg(service.process.pid, signal.SIGCONT)
+            _continue(service)
             service.stop()
+
+    def wake(self, name: str) -> None:
+        """A service that a fail-point stopped goes on, as if nothing had happened."""
+        _continue(self.running[name])
+        self.mended_at = monotonic()
 
     async def is_reached(self, point: str) -> None:
         """Returns when a service got to a fail-point, and is dead if that was asked for."""
@@ -151,7 +168,8 @@ class World:
             return (self._marks / point).exists()
 
         await until(f"{point} is reached", has_mark, limit_seconds=60)
-        if service := self._killed.pop(point, None):
+        self.mended_at = monotonic()
+        if service := self._doomed.pop(point, None):
             await asyncio.to_thread(service.process.wait, 30)
 
     async def submit(self, rows: int = ROWS, *, recipe: str = "{}", destination: Path | None = None) -> UUID:
@@ -160,14 +178,41 @@ class World:
         urls = [self.origin.url(f"/p/{number}") for number in range(rows)]
         place = destination or self.system.folder / f"out-{self._jobs}"
         job = await self.board.submit(self.system.spool, urls, place, recipe=recipe)
-        self._rows[job] = rows
+        self.expect(job, rows)
         return job
+
+    def expect(self, job: UUID, rows: int) -> None:
+        """A job of so many of the list's rows that was not submitted by us."""
+        self._rows[job] = rows
+
+    async def ask(self, job: UUID, move: Callable[[Connection, UUID, UUID], Awaitable[bool]]) -> bool:
+        """What its client asks for: `jobs.pause`, `jobs.resume` or `jobs.cancel`. Whether the job moved."""
+        tenant = await self.board.one("SELECT tenant_id FROM jobs WHERE id = :job", job=job)
+        async with transaction(self.board.engine) as connection:
+            return await move(connection, tenant, job)
+
+    async def is_state(self, job: UUID, *states: JobState) -> None:
+        """Waits until the job is in one of the states."""
+
+        async def is_there() -> bool:
+            return await self.board.job_state(job) in states
+
+        await until(f"the job is {' or '.join(states)}", is_there, limit_seconds=60)
+
+    async def crashes(self, job: UUID) -> int:
+        """How often a worker was taken for dead over this job."""
+        lost = "SELECT count(*) FROM chunk_events JOIN chunks ON chunks.id = chunk_id WHERE job_id = :job"
+        return int(await self.board.one(f"{lost} AND chunk_events.error_code = 'worker_lost'", job=job))
 
     async def has_ended(self, job: UUID, *, limit_seconds: float = END_LIMIT_SECONDS) -> float:
         """Waits for the job's end; how long that took from now, seconds."""
         began = monotonic()
         await until("the job has ended", lambda: self.board.has_ended(job), limit_seconds=limit_seconds)
         return monotonic() - began
+
+    def database_through(self, cable: Proxy) -> str:
+        """The database's address by another way than everybody's."""
+        return _through(self.system.database_url, cable.port)
 
     async def destination(self, job: UUID) -> Path:
         place = "SELECT destination FROM datasets JOIN jobs ON jobs.dataset_id = datasets.id WHERE jobs.id = :job"
@@ -188,6 +233,7 @@ class World:
         A completed job must have the index rows of one that nothing happened to.
         """
         await self.has_ended(job)
+        recovery.note(monotonic() - self.mended_at)
         destination, wrong = await self.destination(job), ["never looked"]
 
         async def is_well() -> bool:
@@ -211,8 +257,16 @@ class World:
         if state is JobState.COMPLETED:
             assert result_of(destination) == (await self.reference(self._rows[job])).rows
 
+    def dismiss_others(self) -> None:
+        """Ends the copies that were added; they may be stopped, cut off or half dead."""
+        for service in self._others:
+            if _is_alive(service):
+                service.kill()
+        self._others.clear()
+
     def close(self) -> None:
-        for service in (*self.running.values(), *self._others):
+        self.dismiss_others()
+        for service in self.running.values():
             if _is_alive(service):
                 service.kill()
 
@@ -270,3 +324,8 @@ def _through(url: str, port: int) -> str:
 
 def _is_alive(service: Service | None) -> bool:
     return service is not None and service.process.poll() is None
+
+
+def _continue(service: Service) -> None:
+    """Lets it go on if it was stopped, children and all."""
+    os.killpg(service.process.pid, signal.SIGCONT)

@@ -6,9 +6,9 @@ import pytest
 
 REACH_TWICE = """
 from shared.failpoints import reach
-reach("download.result")
+reach("download.result", 0)
 print("once", flush=True)
-reach("download.result")
+reach("download.result", 1)
 print("twice", flush=True)
 """
 
@@ -36,6 +36,8 @@ def test_nothing_happens_where_no_test_asks(tmp_path: Path) -> None:
         ("download.result:kill", "", -9),
         ("download.result:kill:2", "once\n", -9),
         ("download.result:kill:3", "once\ntwice\n", 0),
+        ("download.result@1:kill", "once\n", -9),
+        ("download.result@2:kill", "once\ntwice\n", 0),
         ("upload.result:kill", "once\ntwice\n", 0),
         ("download.result:bug", "", 1),
     ],
