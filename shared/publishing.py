@@ -21,9 +21,12 @@ from shared.storage.base import ObjectStore
 async def publish_papers(store: ObjectStore, dataset: Dataset, *, is_whole: bool) -> None:
     """Writes card and `dataset.json`, and `_SUCCESS` when the dataset is whole. Can be repeated.
 
-    For when all chunks have ended: whatever killed workers left half written goes first.
+    For when all chunks have ended: whatever killed workers left half written goes first, and a `_SUCCESS` that was
+    written just before the job was withdrawn.
     """
     await store.sweep()
+    if not is_whole:
+        await store.delete(SUCCESS_KEY)
     await _replace(store, CARD_KEY, card(dataset), CARD_TYPE)
     await _replace(store, MANIFEST_KEY, manifest(dataset), MANIFEST_TYPE)
     reach("finish.half")
