@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ import yaml  # type: ignore[import-untyped]
 from gateway.credentials import Scope
 from gateway.keys import create
 from infra.grafana.pages import DASHBOARDS
-from infra.grafana.panels import Dashboard
+from infra.grafana.panels import Dashboard, Query
+from infra.grafana.show import figures, main
 from pixcrawler import Client, Destination, Job, JobRequest, JobState, Source
 from pixcrawler.sample import Origin, sample_origin
 from shared.pipeline import PIPELINE, Stage, Tier
@@ -30,9 +31,8 @@ from tests.system import Service, System, until
 pytestmark = pytest.mark.timeout(300)
 
 ROWS = 120
+_STORED = 'sum(pixcrawler_rows_tried_total{stage="upload",result="passed"})'
 CONFIGURATION = ROOT / "infra" / "prometheus"
-#: In place of Grafana's variable; long enough to see both jobs.
-RATE_INTERVAL = "2m"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class Observed:
     services: dict[str, Service]
     prometheus: Prometheus
     jobs: list[Job]
+
+    @property
+    def accepted(self) -> int:
+        return sum(job.accepted for job in self.jobs)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +83,9 @@ async def observed(
             )
             for number in range(2)
         ]
-        yield Observed(services, watcher, jobs)
+        seen = Observed(services, watcher, jobs)
+        await until("Prometheus knows all that was accepted", lambda: _all_known(seen))
+        yield seen
 
 
 def configuration(services: dict[str, Service]) -> dict[str, str]:
@@ -97,6 +103,12 @@ async def _all_up(watcher: Prometheus, services: int) -> bool:
     return len(await asyncio.to_thread(watcher.query, "up == 1")) == services
 
 
+async def _all_known(seen: Observed) -> bool:
+    told = await asyncio.to_thread(_figures, seen.prometheus, 'sum(pixcrawler_images{outcome="accepted"})')
+    stored = await asyncio.to_thread(_figures, seen.prometheus, _STORED)
+    return told == stored == [seen.accepted]
+
+
 def _build(gateway: str, key: str, origin: Origin, destination: Path) -> Job:
     rows = [{"url": row.url(origin.base_url)} for row in origin.corpus.rows]
     request = JobRequest(source=Source(rows=rows), destination=Destination(url=str(destination)))
@@ -106,9 +118,7 @@ def _build(gateway: str, key: str, origin: Origin, destination: Path) -> Job:
 
 def _figures(watcher: Prometheus, expression: str) -> list[float]:
     """The numbers of a panel's query; what has none yet gives none."""
-    asked = expression.replace("$__rate_interval", RATE_INTERVAL)
-    numbers = [float(series["value"][1]) for series in watcher.query(asked)]
-    return [number for number in numbers if not math.isnan(number)]
+    return list(figures(watcher.url, Query(expr=expression)).values())
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.uid)
@@ -126,16 +136,20 @@ async def test_every_panel_has_data(observed: Observed, dashboard: Dashboard) ->
     assert empty == set()
 
 
-async def test_the_figures_are_those_of_the_jobs(observed: Observed) -> None:
-    accepted = sum(job.accepted for job in observed.jobs)
-
-    async def agrees() -> bool:
-        return _figures(observed.prometheus, 'sum(pixcrawler_images{outcome="accepted"})') == [accepted]
-
+def test_the_figures_are_those_of_the_jobs(observed: Observed) -> None:
     assert [job.state for job in observed.jobs] == [JobState.COMPLETED] * 2
-    await until("Prometheus knows what was accepted", agrees)
-    uploaded = 'sum(pixcrawler_rows_tried_total{stage="upload",result="passed"})'
-    assert _figures(observed.prometheus, uploaded) == [accepted]
+    assert _figures(observed.prometheus, _STORED) == [observed.accepted]
+
+
+def test_without_grafana_the_figures_can_be_read_as_text(
+    observed: Observed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([observed.prometheus.url, "system", "uploader"]) == 0
+
+    shown = capsys.readouterr().out
+    assert re.search(rf"^    Accepted images +{observed.accepted}$", shown, re.MULTILINE)
+    assert re.search(r"^      parent +[0-9.]+ [KMG]iB$", shown, re.MULTILINE)
+    assert "PixCrawler: gateway" not in shown
 
 
 async def test_every_alert_can_be_asked_and_none_fires_for_a_job_that_went_well(observed: Observed) -> None:
