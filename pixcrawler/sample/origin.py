@@ -1,4 +1,4 @@
-"""The sample's web server: HTTP/1.1 on loopback, keep-alive, cheap, and bad where the corpus says so."""
+"""The sample's web server: HTTP/1.1, keep-alive, cheap, and bad where the corpus says so; on loopback by default."""
 
 import asyncio
 import json
@@ -28,8 +28,9 @@ _PHRASES = {200: "OK", 302: "Found", 403: "Forbidden", 404: "Not Found", 405: "M
 class Origin:
     """A running origin. `requests` counts by path what was asked for; all that is no row under the empty path."""
 
-    def __init__(self, corpus: Corpus, port: int) -> None:
+    def __init__(self, corpus: Corpus, port: int, host: str = HOST) -> None:
         self.corpus = corpus
+        self.host = host
         self.port = port
         self.requests: Counter[str] = Counter()
         self._cache: OrderedDict[str, bytes] = OrderedDict()
@@ -40,13 +41,13 @@ class Origin:
 
     @property
     def base_url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def extra_environment(self) -> dict[str, str]:
-        """The settings by which services may fetch from here; loopback is refused otherwise."""
+        """The settings by which services may fetch from here; such an address is refused otherwise."""
         return {
-            "PIXCRAWLER_ALLOW_CIDRS": json.dumps([f"{HOST}/32"]),
+            "PIXCRAWLER_ALLOW_CIDRS": json.dumps([f"{self.host}/32"]),
             "PIXCRAWLER_ALLOW_PORTS": json.dumps([self.port]),
         }
 
@@ -58,7 +59,7 @@ class Origin:
 
     async def start(self) -> None:
         """Listens on the port, or on a free one for 0. Raises OSError when it is taken."""
-        self._server = await asyncio.start_server(self._accept, HOST, self.port, backlog=1024, limit=_HEAD_BYTES)
+        self._server = await asyncio.start_server(self._accept, self.host, self.port, backlog=1024, limit=_HEAD_BYTES)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -166,9 +167,14 @@ class Origin:
 
 
 @contextmanager
-def sample_origin(*, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED, port: int = 0) -> Iterator[Origin]:
-    """An origin that runs in a thread of its own until the block ends. Raises OSError when the port is taken."""
-    origin = Origin(Corpus(rows, seed), port)
+def sample_origin(
+    *, rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED, port: int = 0, host: str = HOST
+) -> Iterator[Origin]:
+    """An origin that runs in a thread of its own until the block ends. `host` is one of this machine's IPv4 addresses.
+
+    Raises OSError when it cannot listen there.
+    """
+    origin = Origin(Corpus(rows, seed), port, host)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="sample-origin", daemon=True)
     thread.start()

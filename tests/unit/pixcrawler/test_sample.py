@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,3 +208,12 @@ def test_as_a_program_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None
     assert line.startswith("serving 20 rows at http://127.0.0.1:")
     assert serving.returncode == 0
     assert len(json.loads((tmp_path / "truth.json").read_text())) == 20
+
+
+def test_an_origin_for_others_listens_where_it_is_told() -> None:
+    with sample_origin(rows=1, host="127.0.0.2") as elsewhere:
+        with urllib.request.urlopen(f"{elsewhere.base_url}/robots.txt", timeout=10) as answer:
+            assert answer.status == 200
+
+        assert elsewhere.base_url.startswith("http://127.0.0.2:")
+        assert elsewhere.extra_environment["PIXCRAWLER_ALLOW_CIDRS"] == '["127.0.0.2/32"]'
