@@ -1,7 +1,7 @@
 # `make` alone lists the commands. What needs more than a line lives in a script or a Python module.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check lint types imports test-unit test-integration test-e2e faults mechanisms bench fmt docs dashboards lock clean
+.PHONY: help setup run up env test check lint types imports test-unit test-integration test-e2e test-containers test-containers-full faults mechanisms bench fmt docs dashboards lock clean
 
 BIN := .venv/bin
 # Where `make run` puts the dataset; an absolute path, a relative one, az:// or s3://.
@@ -16,6 +16,9 @@ CODE := $(PACKAGES) tests infra docs
 run: .local ## Build a dataset: the sample, or make run URLS=my.csv TO=./out
 	@if [ -n "$(URLS)" ]; then "$(BIN)/pixcrawler" run "$(URLS)" --to "$(TO)"; \
 	else "$(BIN)/pixcrawler" run --sample $(ROWS) --to "$(TO)"; fi
+
+env: ## Make the passwords that docker-compose.yml asks for, in .env
+	@sh infra/setup/env.sh
 
 up: .local ## Start the whole system on this machine and stay until Ctrl-C
 	@"$(BIN)/pixcrawler" up
@@ -43,6 +46,12 @@ test-integration: .dev ## Against a real PostgreSQL, Redis and object stores
 
 test-e2e: .dev ## Whole jobs, and what happens when something breaks
 	@"$(BIN)/pytest" tests/e2e
+
+test-containers: .dev ## The system as containers: a job, a scaled stage, a killed container
+	@"$(BIN)/pytest" tests/containers
+
+test-containers-full: .dev ## The same, and what takes longer: lost servers, containers without Compose
+	@"$(BIN)/pytest" tests/containers -m "full or not full"
 
 faults: .dev ## The whole fault suite: every way in which something may die
 	@"$(BIN)/pytest" -m "faults or not faults" tests/faults

@@ -87,7 +87,7 @@ def own_redis() -> Iterator[servers.Valkey]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Cheap suites first, so that a plain mistake is seen soon."""
-    order = ("unit", "architecture", "contract", "integration", "e2e", "faults")
+    order = ("unit", "architecture", "contract", "integration", "e2e", "faults", "containers")
     places = {folder: place for place, folder in enumerate(order)}
     items.sort(key=lambda item: places.get(item.path.relative_to(_TESTS).parts[0], 0))
 

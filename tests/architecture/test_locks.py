@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from tests.architecture.tree import ROOT, SERVICES
 
 _LOCKS = ROOT / "infra" / "requirements"
-_NAMES = ("client", *SERVICES, "local", "dev", "docs", "build")
+_NAMES = ("client", "service", *SERVICES, "local", "dev", "docs", "build")
 _PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

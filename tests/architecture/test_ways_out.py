@@ -29,7 +29,8 @@ _LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyname_
 _PERMITTED = {
     "pycurl": ("downloader/engine.py", "downloader/transfer.py"),  # after the guard
     "httpx2": ("pixcrawler/aio.py", "pixcrawler/client.py", "pixcrawler/connection.py"),  # the client's gateway
-    "http.client": ("pixcrawler/local/stack.py",),  # loopback: is a service of `pixcrawler up` ready?
+    # Loopback: is a service of `pixcrawler up` ready, is the service in this container?
+    "http.client": ("pixcrawler/local/stack.py", "shared/probe.py"),
     "asyncio.open_connection": ("pixcrawler/local/ports.py",),  # loopback, likewise
     "socket.getaddrinfo": ("downloader/resolver.py",),  # what it finds goes through the guard
 }
