@@ -95,7 +95,10 @@ SYSTEM = Dashboard(
             panels=(
                 _lines(
                     "Chunks in flight",
-                    (_told("pixcrawler_chunks", "state", only='state=~".*_ready|.*ing"'), "{{state}}"),
+                    (
+                        _told("pixcrawler_chunks", "state", only='state!~"pending|completed|failed|cancelled"'),
+                        "{{state}}",
+                    ),
                     is_stacked=True,
                     description="A stage that is too slow piles up chunks in its `…_ready` state",
                 ),
