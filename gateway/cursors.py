@@ -49,22 +49,22 @@ def image_place(cursor: str | None) -> tuple[int, int]:
     return ordinal, offset
 
 
-def of_takedown(takedown_id: int) -> str:
-    """The place behind a takedown in a list of them."""
-    return _encode([takedown_id])
+def of_id(number: int) -> str:
+    """The place behind a thing of that id in a list of them."""
+    return _encode([number])
 
 
-def takedown_place(cursor: str | None) -> int | None:
-    """The place that `of_takedown` encoded. Raises ApiError for anything else."""
+def id_place(cursor: str | None) -> int | None:
+    """The place that `of_id` encoded. Raises ApiError for anything else."""
     if cursor is None:
         return None
     try:
-        (takedown_id,) = _decode(cursor)
+        (number,) = _decode(cursor)
     except (ValueError, TypeError):
         raise _unusable() from None
-    if type(takedown_id) is not int or not 0 <= takedown_id < 2**63:
+    if type(number) is not int or not 0 <= number < 2**63:
         raise _unusable()
-    return takedown_id
+    return number
 
 
 def _encode(place: list[object]) -> str:

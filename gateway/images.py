@@ -70,7 +70,7 @@ class IndexCache:
 
     async def index(self, resources: Resources, job: JobRow, chunk: EndedChunk) -> pa.Table | None:
         """A chunk's index; None when it is not in the destination. Raises StoreUnavailable, StoreRefused."""
-        name = job.dataset_id, index_key(job.revision, chunk.ordinal), chunk.purged_to
+        name = job.dataset_id, index_key(job.revision, chunk.ordinal, chunk.round), chunk.purged_to
         table = self._kept.pop(name, None)
         if table is None:
             store = await resources.stores.at(job.destination, job.endpoint)

@@ -36,6 +36,8 @@ class Code(StrEnum):
     DESTINATION_NOT_EMPTY = "destination_not_empty"  #: other things bear the names a dataset needs
     DESTINATION_LOST = "destination_lost"  #: an unfinished job's objects are not there any more
     JOB_FINISHED = "job_finished"  #: a job that has ended cannot be moved
+    CHUNK_NOT_FAILED = "chunk_not_failed"  #: the chunk is not failed, or it was decided about it before
+    REDRIVEN_TOO_OFTEN = "redriven_too_often"  #: the chunk failed again and again; insist, or drop it
     JOB_CANCELLING = "job_cancelling"  #: a job that is being cancelled cannot be paused or resumed
     BODY_TOO_LARGE = "body_too_large"
     INVALID_REQUEST = "invalid_request"  #: fields are wrong; `errors` points at them
@@ -64,6 +66,8 @@ _STATUS = {
     Code.DESTINATION_NOT_EMPTY: HTTPStatus.CONFLICT,
     Code.DESTINATION_LOST: HTTPStatus.CONFLICT,
     Code.JOB_FINISHED: HTTPStatus.CONFLICT,
+    Code.CHUNK_NOT_FAILED: HTTPStatus.CONFLICT,
+    Code.REDRIVEN_TOO_OFTEN: HTTPStatus.CONFLICT,
     Code.JOB_CANCELLING: HTTPStatus.CONFLICT,
     Code.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Code.INVALID_REQUEST: HTTPStatus.UNPROCESSABLE_ENTITY,

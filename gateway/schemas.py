@@ -9,9 +9,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared.blocklist import Kind
 from shared.manifest import ListFormat
-from shared.pipeline import JobState
+from shared.pipeline import ChunkState, JobState
 from shared.recipe import Recipe
 
+JOB_ID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _FORMATS = Literal["txt", "csv", "tsv", "json", "jsonl", "parquet"]
 
 
@@ -226,6 +227,99 @@ class TakedownPage(BaseModel):
     """Takedowns, newest first."""
 
     data: list[TakedownOut]
+    has_more: bool
+    next_cursor: str | None
+
+
+class FailedChoice(_Request):
+    """Which failed chunks are meant: all that meet what is given, and something must be given."""
+
+    chunk: Annotated[int, Field(ge=1, lt=2**63)] | None = Field(default=None, description="That chunk")
+    job: Annotated[str, Field(pattern=JOB_ID)] | None = Field(default=None, description="Those of that job")
+    code: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(storable)] | None = Field(
+        default=None, description="Those that failed with that error", examples=["store_refused"]
+    )
+
+    @model_validator(mode="after")
+    def _is_some(self) -> "FailedChoice":
+        if self.chunk is None and self.job is None and self.code is None:
+            raise ValueError("give chunk, job or code")
+        return self
+
+
+class RedriveIn(FailedChoice):
+    """Which failed chunks are tried again."""
+
+    force: bool = Field(default=False, description="Also those that were redriven three times and failed again")
+
+
+class DecidedOut(BaseModel):
+    """What became of the chunks that were meant."""
+
+    chunks: int = Field(description="So many are redriven, or dropped")
+    passed_over: int = Field(description="So many stay failed: they were redriven too often")
+
+
+class FailedChunkOut(BaseModel):
+    """A chunk that failed: which rows of which job, where, why, and how often it was tried."""
+
+    id: int
+    job_id: UUID
+    ordinal: int = Field(description="Its place in the job, from 0")
+    first_row: int
+    rows: int
+    state: ChunkState
+    stage: str | None = Field(description="The stage it failed in")
+    error_code: str | None
+    error: str | None
+    attempts: int = Field(description="In that stage")
+    crashes: int = Field(description="Workers that died under it in that stage")
+    restarts: int = Field(description="Times it began anew because its work area was gone")
+    redrives: int
+    failed_at: datetime | None
+    redrive_asked_at: datetime | None = Field(description="It waits to be redriven since then")
+    dropped_at: datetime | None = Field(description="Its loss was accepted then")
+
+
+class ChunkEventOut(BaseModel):
+    """A move of a chunk."""
+
+    from_state: ChunkState
+    to_state: ChunkState
+    actor: str
+    error_code: str | None
+    error: str | None
+    at: datetime
+
+
+class FailedChunkDetail(FailedChunkOut):
+    """A chunk with its moves, oldest first."""
+
+    history: list[ChunkEventOut]
+
+
+class FailedChunkPage(BaseModel):
+    """Open failed chunks, newest first."""
+
+    data: list[FailedChunkOut]
+    has_more: bool
+    next_cursor: str | None
+
+
+class PoisonOut(BaseModel):
+    """A message that no worker could read."""
+
+    id: int
+    queue: str
+    body: str = Field(description="Its first 4 KiB, as JSON")
+    error: str
+    seen_at: datetime
+
+
+class PoisonPage(BaseModel):
+    """Messages nobody could read, newest first."""
+
+    data: list[PoisonOut]
     has_more: bool
     next_cursor: str | None
 

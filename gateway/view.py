@@ -53,16 +53,12 @@ def stage_rows(ended_rows: int, in_flight: Iterable[InFlight], live: Mapping[int
 
 
 def later(shown: JobOut, newer: JobOut) -> JobOut:
-    """The newer view with no number below what was shown: a redone chunk does not run backwards before people."""
+    """The newer view with no stage behind what was shown: a redone chunk does not run backwards before people.
+
+    The sums of ended chunks are told as they are: they fall only when an administrator redrives a failed chunk.
+    """
     return newer.model_copy(
         update={
-            "rows": max(shown.rows, newer.rows),
-            "accepted": max(shown.accepted, newer.accepted),
-            "stored_bytes": max(shown.stored_bytes, newer.stored_bytes),
-            "rejected": {
-                reason: max(shown.rejected.get(reason, 0), newer.rejected.get(reason, 0))
-                for reason in sorted(shown.rejected | newer.rejected)
-            },
             "progress": {
                 name: StageProgress(
                     done=max(stage.done, newer.progress[name].done), total=max(stage.total, newer.progress[name].total)

@@ -22,7 +22,21 @@ from pixcrawler.connection import (
     raise_for,
 )
 from pixcrawler.errors import UnavailableError, WaitTimeout
-from pixcrawler.models import Job, JobRequest, Manifest, Me, Submission, Takedown, TakedownRequest
+from pixcrawler.models import (
+    Decided,
+    FailedChoice,
+    FailedChunk,
+    FailedChunkDetail,
+    Job,
+    JobRequest,
+    Manifest,
+    Me,
+    PoisonMessage,
+    RedriveRequest,
+    Submission,
+    Takedown,
+    TakedownRequest,
+)
 from pixcrawler.retry import PASSING, Retries
 from pixcrawler.words import ImageStatus, JobState, TakedownKind
 
@@ -127,6 +141,44 @@ class AsyncClient:
     async def lift_takedown(self, takedown_id: int) -> Takedown:
         """Allows again what a takedown forbade. Raises NotFoundError when there is none of that id."""
         return await self._ask(calls.lift_takedown(takedown_id))
+
+    async def failed_chunks(
+        self, job_id: JobId | None = None, *, code: str | None = None
+    ) -> AsyncIterator[FailedChunk]:
+        """Failed chunks nobody has decided about, newest first. For administrators, as all of failed chunks."""
+        cursor = None
+        while True:
+            page = await self._ask(calls.failed_chunks(job_id, code, cursor))
+            for each in page.data:
+                yield each
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def failed_chunk(self, chunk_id: int) -> FailedChunkDetail:
+        """A chunk and its history, also when it was redriven or dropped meanwhile."""
+        return await self._ask(calls.failed_chunk(chunk_id))
+
+    async def redrive(self, choice: FailedChoice, *, force: bool = False) -> Decided:
+        """Tries failed chunks again. Raises ConflictError when the one chunk that was named cannot be."""
+        return await self._ask(calls.redrive(RedriveRequest(**choice.model_dump(), force=force)))
+
+    async def drop(self, choice: FailedChoice) -> Decided:
+        """Accepts the loss of failed chunks for good. Raises ConflictError as `redrive` does."""
+        return await self._ask(calls.drop(choice))
+
+    async def poison_messages(self) -> AsyncIterator[PoisonMessage]:
+        """Messages that no worker could read, newest first."""
+        cursor = None
+        while True:
+            page = await self._ask(calls.poison_messages(cursor))
+            for each in page.data:
+                yield each
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def drop_poison(self, poison_id: int) -> PoisonMessage:
+        """Throws a message away; what it was."""
+        return await self._ask(calls.drop_poison(poison_id))
 
     async def events(self, job_id: JobId) -> AsyncIterator[Job]:
         """The job whenever it changes, at most twice a second, until it has ended; the last one is final.

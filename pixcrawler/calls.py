@@ -13,12 +13,19 @@ from pydantic import BaseModel, ValidationError
 
 from pixcrawler.errors import ApiError, GatewayError
 from pixcrawler.models import (
+    Decided,
+    FailedChoice,
+    FailedChunkDetail,
+    FailedChunkPage,
     ImagePage,
     Job,
     JobPage,
     JobRequest,
     Manifest,
     Me,
+    PoisonMessage,
+    PoisonPage,
+    RedriveRequest,
     Submission,
     Takedown,
     TakedownPage,
@@ -32,6 +39,7 @@ JobId = UUID | str
 _IMAGES_A_PAGE = 500
 _JOBS_A_PAGE = 50
 _TAKEDOWNS_A_PAGE = 500
+_FAILED_A_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,32 @@ def takedowns(kind: TakedownKind | None, cursor: str | None) -> Call[TakedownPag
 
 def lift_takedown(takedown_id: int) -> Call[Takedown]:
     return Call("DELETE", f"/v1/admin/takedowns/{takedown_id}", Takedown)
+
+
+def failed_chunks(job: JobId | None, code: str | None, cursor: str | None) -> Call[FailedChunkPage]:
+    params = _given(job=None if job is None else str(job), code=code, cursor=cursor, limit=_FAILED_A_PAGE)
+    return Call("GET", "/v1/admin/failed-chunks", FailedChunkPage, params=params)
+
+
+def failed_chunk(chunk_id: int) -> Call[FailedChunkDetail]:
+    return Call("GET", f"/v1/admin/failed-chunks/{chunk_id}", FailedChunkDetail)
+
+
+def redrive(request: RedriveRequest) -> Call[Decided]:
+    return Call("POST", "/v1/admin/failed-chunks/redrive", Decided, json=request.body())
+
+
+def drop(request: FailedChoice) -> Call[Decided]:
+    return Call("POST", "/v1/admin/failed-chunks/drop", Decided, json=request.body())
+
+
+def poison_messages(cursor: str | None) -> Call[PoisonPage]:
+    params = _given(cursor=cursor, limit=_FAILED_A_PAGE)
+    return Call("GET", "/v1/admin/poison-messages", PoisonPage, params=params)
+
+
+def drop_poison(poison_id: int) -> Call[PoisonMessage]:
+    return Call("DELETE", f"/v1/admin/poison-messages/{poison_id}", PoisonMessage)
 
 
 def path_of(job_id: JobId) -> str:

@@ -33,6 +33,9 @@ JobId = Annotated[str, Argument(metavar="JOB", help="The job's id.")]
 ListPath = Annotated[
     Path, Argument(metavar="LIST", help="txt, csv, tsv, json, jsonl or parquet, each also .gz.", show_default=False)
 ]
+FailedChunkId = Annotated[int | None, Argument(metavar="CHUNK", min=1, help="The failed chunk's id.")]
+OfJob = Annotated[str | None, Option("--job", metavar="JOB", help="Those of this job.")]
+OfCode = Annotated[str | None, Option("--code", help="Those that failed with this error.")]
 To = Annotated[str, Option("--to", metavar="DEST", help="A folder, az://container/prefix or s3://bucket/prefix.")]
 
 
@@ -215,6 +218,68 @@ def lift(
 
     with open_client(gateway, api_key) as client:
         commands.lift(client, takedown_id, is_json=as_json)
+
+
+@admin.command("failed")
+def list_failed(
+    chunk: Annotated[
+        int | None, Argument(metavar="CHUNK", min=1, help="Instead of a list: this one, with its history.")
+    ] = None,
+    job: OfJob = None,
+    code: OfCode = None,
+    limit: Annotated[int | None, Option(min=1, help="How many at most; by default all.")] = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show failed chunks nobody has decided about, newest first; without a choice, unreadable messages too."""
+    from pixcrawler.commands import failed as commands
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        if chunk is not None:
+            commands.show(client, chunk, is_json=as_json)
+        else:
+            commands.list_failed(client, job, code, limit, is_json=as_json)
+
+
+@admin.command()
+def redrive(
+    chunk: FailedChunkId = None,
+    job: OfJob = None,
+    code: OfCode = None,
+    force: Annotated[bool, Option("--force", help="Also what failed again after three redrives.")] = False,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try failed chunks again; their job and its dataset are completed with them."""
+    from pixcrawler.commands import failed as commands
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        commands.redrive(client, chunk, job, code, force=force, is_json=as_json)
+
+
+@admin.command()
+def drop(
+    chunk: FailedChunkId = None,
+    job: OfJob = None,
+    code: OfCode = None,
+    poison: Annotated[int | None, Option(min=1, metavar="ID", help="Instead: this unreadable message.")] = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Accept the loss of failed chunks for good: they stay failed, and nobody is alerted to them any more."""
+    from pixcrawler.commands import failed as commands
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        if poison is not None:
+            commands.drop_poison(client, poison, is_json=as_json)
+        else:
+            commands.drop(client, chunk, job, code, is_json=as_json)
 
 
 @app.command()

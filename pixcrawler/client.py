@@ -21,7 +21,21 @@ from pixcrawler.connection import (
     raise_for,
 )
 from pixcrawler.errors import UnavailableError, WaitTimeout
-from pixcrawler.models import Job, JobRequest, Manifest, Me, Submission, Takedown, TakedownRequest
+from pixcrawler.models import (
+    Decided,
+    FailedChoice,
+    FailedChunk,
+    FailedChunkDetail,
+    Job,
+    JobRequest,
+    Manifest,
+    Me,
+    PoisonMessage,
+    RedriveRequest,
+    Submission,
+    Takedown,
+    TakedownRequest,
+)
 from pixcrawler.retry import PASSING, Retries
 from pixcrawler.words import ImageStatus, JobState, TakedownKind
 
@@ -123,6 +137,40 @@ class Client:
     def lift_takedown(self, takedown_id: int) -> Takedown:
         """Allows again what a takedown forbade. Raises NotFoundError when there is none of that id."""
         return self._ask(calls.lift_takedown(takedown_id))
+
+    def failed_chunks(self, job_id: JobId | None = None, *, code: str | None = None) -> Iterator[FailedChunk]:
+        """Failed chunks nobody has decided about, newest first. For administrators, as all of failed chunks."""
+        cursor = None
+        while True:
+            page = self._ask(calls.failed_chunks(job_id, code, cursor))
+            yield from page.data
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def failed_chunk(self, chunk_id: int) -> FailedChunkDetail:
+        """A chunk and its history, also when it was redriven or dropped meanwhile."""
+        return self._ask(calls.failed_chunk(chunk_id))
+
+    def redrive(self, choice: FailedChoice, *, force: bool = False) -> Decided:
+        """Tries failed chunks again. Raises ConflictError when the one chunk that was named cannot be."""
+        return self._ask(calls.redrive(RedriveRequest(**choice.model_dump(), force=force)))
+
+    def drop(self, choice: FailedChoice) -> Decided:
+        """Accepts the loss of failed chunks for good. Raises ConflictError as `redrive` does."""
+        return self._ask(calls.drop(choice))
+
+    def poison_messages(self) -> Iterator[PoisonMessage]:
+        """Messages that no worker could read, newest first."""
+        cursor = None
+        while True:
+            page = self._ask(calls.poison_messages(cursor))
+            yield from page.data
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def drop_poison(self, poison_id: int) -> PoisonMessage:
+        """Throws a message away; what it was."""
+        return self._ask(calls.drop_poison(poison_id))
 
     def events(self, job_id: JobId) -> Iterator[Job]:
         """The job whenever it changes, at most twice a second, until it has ended; the last one is final.

@@ -91,6 +91,20 @@ class TakedownRequest(_Request):
     purge: bool = False
 
 
+class FailedChoice(_Request):
+    """Which failed chunks are meant: all that meet what is given, and something must be given."""
+
+    chunk: int | None = None
+    job: str | None = None
+    code: str | None = None
+
+
+class RedriveRequest(FailedChoice):
+    """Which failed chunks are tried again; with force also those that failed after three redrives."""
+
+    force: bool = False
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -192,6 +206,78 @@ class TakedownPage(_Answer):
     """Takedowns, newest first."""
 
     data: list[Takedown]
+    next_cursor: str | None
+
+
+class FailedChunk(_Answer):
+    """A chunk of a job that failed, and how often it was tried."""
+
+    id: int
+    job_id: UUID
+    ordinal: int
+    first_row: int
+    rows: int
+    state: str
+    #: The stage it failed in.
+    stage: str | None
+    error_code: str | None
+    error: str | None
+    attempts: int
+    #: Workers that died under it.
+    crashes: int
+    redrives: int
+    failed_at: datetime | None
+    redrive_asked_at: datetime | None
+    dropped_at: datetime | None
+
+
+class ChunkEvent(_Answer):
+    """A move of a chunk."""
+
+    from_state: str
+    to_state: str
+    actor: str
+    error_code: str | None
+    error: str | None
+    at: datetime
+
+
+class FailedChunkDetail(FailedChunk):
+    """A chunk with its moves, oldest first."""
+
+    history: list[ChunkEvent]
+
+
+class FailedChunkPage(_Answer):
+    """Open failed chunks, newest first."""
+
+    data: list[FailedChunk]
+    next_cursor: str | None
+
+
+class Decided(_Answer):
+    """What became of the chunks that were meant."""
+
+    #: So many are redriven, or dropped.
+    chunks: int
+    #: So many stay failed, because they were redriven too often.
+    passed_over: int
+
+
+class PoisonMessage(_Answer):
+    """A message that no worker could read."""
+
+    id: int
+    queue: str
+    body: str
+    error: str
+    seen_at: datetime
+
+
+class PoisonPage(_Answer):
+    """Messages nobody could read, newest first."""
+
+    data: list[PoisonMessage]
     next_cursor: str | None
 
 

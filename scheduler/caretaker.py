@@ -11,7 +11,7 @@ from scheduler.leadership import Leadership
 from scheduler.settings import SchedulerSettings
 from shared import metrics
 from shared.closing import close_all
-from shared.db import bells, cells, chunks, leader, sweeps
+from shared.db import bells, cells, chunks, failed, leader, sweeps
 from shared.db.leader import Term
 from shared.db.session import transaction
 from shared.failpoints import reach
@@ -62,6 +62,13 @@ class Caretaker:
             if expired.given_back or expired.given_up:
                 metrics.leases_expired.labels(stage=stage.name).inc(expired.given_back + expired.given_up)
                 log.warning("leases_expired", stage=stage.name, back=expired.given_back, given_up=expired.given_up)
+
+    async def grant_redrives(self, term: Term) -> None:
+        """Sends failed chunks that an administrator wished redriven back to the line."""
+        async with leader.leading(self._resources.engine, term) as connection:
+            redriven = await failed.grant_redrives(connection)
+        if redriven:
+            log.info("chunks_redriven", count=redriven)
 
     async def end_cancelled(self, term: Term) -> None:
         """Ends chunks of cancelled jobs that no worker has in hand."""

@@ -66,7 +66,7 @@ async def purge_chunk(resources: Resources, term: Term, chunk: EndedChunk, asked
         reach("purge.cut")
         async with leader.leading(resources.engine, term):
             pass  # what cutting took may have cost us the lease, and another may be further already
-        await _put(store, index_key(claim.revision, claim.ordinal), to_parquet(index))
+        await _put(store, index_key(claim.revision, claim.ordinal, claim.round), to_parquet(index))
         reach("purge.indexed")
     if index is None or not emptied_rows(index):
         async with leader.leading(resources.engine, term) as connection:
@@ -82,7 +82,7 @@ async def purge_chunk(resources: Resources, term: Term, chunk: EndedChunk, asked
 
 async def _index(store: ObjectStore, claim: Claim) -> pa.Table | None:
     """The chunk's index; None when it stored none."""
-    key = index_key(claim.revision, claim.ordinal)
+    key = index_key(claim.revision, claim.ordinal, claim.round)
     try:
         index = await asyncio.to_thread(from_parquet, await store.get(key))
     except KeyError:
@@ -174,7 +174,7 @@ async def _remainder(resources: Resources, store: ObjectStore, claim: Claim, ind
     async with transaction(resources.engine) as connection:
         known = await purges.objects_of_chunk(connection, claim.chunk_id)
     unchanged = {key: item for key, item in known.items() if _SHARD.fullmatch(key) and key.startswith("data/")}
-    keys = [*object_keys(index), index_key(claim.revision, claim.ordinal)]
+    keys = [*object_keys(index), index_key(claim.revision, claim.ordinal, claim.round)]
     objects = [unchanged.get(key) or await _as_stored(store, key) for key in keys]
     accepted, by_reason = counts_of(index)
     return Remainder(

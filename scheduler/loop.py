@@ -77,6 +77,7 @@ class Loop:
             _Chore(timedelta(0), self._admit),
             _Chore(timedelta(0), caretaker.ring),
             _Chore(timedelta(0), caretaker.end_cancelled),
+            _Chore(timedelta(seconds=1), caretaker.grant_redrives),
             _Chore(timedelta(0), self._finisher.look),
             _Chore(timedelta(seconds=1), self._note_waiting),
             _Chore(timedelta(seconds=2), self._audit_waiting),

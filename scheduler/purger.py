@@ -15,7 +15,7 @@ from scheduler.finisher import papers_of
 from scheduler.patience import Patience
 from scheduler.tombstones import Purges
 from shared import metrics
-from shared.db import leader, purges
+from shared.db import jobs, leader, purges
 from shared.db.leader import Term
 from shared.db.lifecycle import Finished
 from shared.db.purges import EndedChunk
@@ -100,7 +100,7 @@ class Purger:
 
     async def _publish(self, term: Term, job: Finished) -> None:
         store = await self._resources.stores.at(job.destination, job.endpoint)
-        saved = await _saved_columns(store, job)
+        saved = await _saved_columns(self._resources, store, job)
         papers = await papers_of(self._resources, job, is_cancelled=job.state is JobState.CANCELLED, saved=saved)
         # A dataset that was not whole before does not become so by what it loses.
         await publish_papers(store, papers, is_whole=await store.stat(SUCCESS_KEY) is not None)
@@ -124,10 +124,14 @@ class Purger:
         )
 
 
-async def _saved_columns(store: ObjectStore, job: Finished) -> list[pa.Field] | None:
+async def _saved_columns(resources: Resources, store: ObjectStore, job: Finished) -> list[pa.Field] | None:
     """The client's own columns, as an index has them: the plan may have been removed. None when there is no index."""
+    async with transaction(resources.engine) as connection:
+        chunks = await jobs.ended_chunks(connection, job.job_id, start=0, limit=1)
+    if not chunks:
+        return None
     try:
-        body = await store.get(index_key(job.revision, 0))
+        body = await store.get(index_key(job.revision, chunks[0].ordinal, chunks[0].round))
     except KeyError:
         return None
     return saved_fields_in(await asyncio.to_thread(from_parquet, body))

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from scheduler.admission import STALE, Shut
 from shared import metrics
 from shared.broker import BrokerUnavailable, queue_lengths
-from shared.db import cells, figures, slots
+from shared.db import cells, failed, figures, poison, slots
 from shared.db.cells import Report
 from shared.db.session import transaction
 from shared.messages import Why
@@ -35,6 +35,8 @@ class Truth:
     rejected: Mapping[str, int]
     jobs: Mapping[str, int]
     chunks: Mapping[str, int]
+    failed_open: int
+    poison: int
     #: Seconds by ready state.
     oldest_ready: Mapping[str, float]
     slots: int
@@ -56,6 +58,8 @@ async def read_truth(resources: Resources, app: Celery) -> Truth:
             rejected=rejected,
             jobs=await figures.jobs_by_state(connection),
             chunks=await figures.chunks_by_state(connection),
+            failed_open=await failed.count_open(connection),
+            poison=await poison.count(connection),
             oldest_ready=await figures.oldest_ready(connection),
             slots=slot_count,
             slots_held=held,
@@ -121,6 +125,8 @@ def _show_rows(truth: Truth) -> None:
         metrics.jobs.labels(state=job_state.value).set(truth.jobs.get(job_state, 0))
     for state in ChunkState:
         metrics.chunks.labels(state=state.value).set(truth.chunks.get(state, 0))
+    metrics.chunks_failed_open.set(truth.failed_open)
+    metrics.poison_kept.set(truth.poison)
 
 
 def _show_queues(truth: Truth) -> None:

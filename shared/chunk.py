@@ -48,6 +48,7 @@ class Claim:
     attempt: int  #: from 1
     crashes: int  #: workers that died under this chunk
     restarts: int = 0  #: times it began anew
+    round: int = 0  #: times it was redriven after it had failed
     traceparent: str | None = None  #: of the request that made the job (`shared.trace.Trace.stored`)
 
 

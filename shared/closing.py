@@ -24,6 +24,7 @@ from shared.index import counts_of, from_parquet, index_key, index_of_open_rows,
 from shared.pipeline import Outcome
 from shared.reasons import Reason
 from shared.resources import Resources
+from shared.rounds import announce_change, retire_older_indexes
 from shared.storage.base import ObjectStore
 
 _REASONS = {Outcome.FAILED: Reason.CHUNK_FAILED, Outcome.CANCELLED: Reason.CANCELLED}
@@ -105,13 +106,15 @@ async def _stored_index(resources: Resources, ended: chunks.Ended) -> tuple[pa.T
     """Writes the index of a chunk without a result, or adopts the one its upload left: an index is complete."""
     claim = ended.claim
     index = index_of_open_rows(await resources.source(claim.source), _REASONS[ended.outcome], revision=claim.revision)
-    body, key = to_parquet(index), index_key(claim.revision, claim.ordinal)
+    body, key = to_parquet(index), index_key(claim.revision, claim.ordinal, claim.round)
     store = await resources.stores.at(claim.destination, claim.endpoint)
+    await announce_change(store, claim)
     named: list[str] = []
     if not await store.create(key, body, content_type=_PARQUET, sha256=hashlib.sha256(body).hexdigest()):
         body = await store.get(key)
         index = _adopted(key, body, rows=claim.rows)
         named = object_keys(index)
+    await retire_older_indexes(store, claim)
     stored = NewObject(key=key, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
     return index, [*[await _as_stored(store, name) for name in named], stored]
 

@@ -63,9 +63,10 @@ def chunk_name(revision: int, ordinal: int) -> str:
     return f"r{revision:03d}-{ordinal:06d}"
 
 
-def index_key(revision: int, ordinal: int) -> str:
-    """Where a chunk's index lies in the destination."""
-    return f"index/{chunk_name(revision, ordinal)}.parquet"
+def index_key(revision: int, ordinal: int, round: int) -> str:
+    """Where a chunk's index lies in the destination; a chunk that was redriven writes a new one in each round."""
+    again = f"-{round}" if round else ""
+    return f"index/{chunk_name(revision, ordinal)}{again}.parquet"
 
 
 def object_keys(index: pa.Table) -> list[str]:

@@ -107,6 +107,10 @@ images = _truth(
 )
 jobs = _truth("pixcrawler_jobs", "Jobs by state", "state")
 chunks = _truth("pixcrawler_chunks", "Chunks by state", "state")
+chunks_failed_open = _truth(
+    "pixcrawler_chunks_failed_open", "Failed chunks that nobody has redriven or dropped; not those of cancelled jobs"
+)
+poison_kept = _truth("pixcrawler_poison_messages_kept", "Messages nobody could read that nobody has dropped")
 ready_oldest = _truth(
     "pixcrawler_ready_oldest_seconds", "How long the oldest chunk has been ready for a stage", "stage"
 )

@@ -21,6 +21,8 @@ MINUTE = timedelta(minutes=1)
 CHUNK_ROWS = 500
 #: Chunks in flight in the whole system unless the operator says otherwise (35 x 250 MB = 8.75 GB of work area).
 MAX_CHUNKS = 35
+#: Times a failed chunk is redriven before an administrator has to insist.
+MAX_ROUNDS = 3
 
 #: A worker owns its chunk this long after its last heartbeat, on the database's clock, unless the operator says
 #: otherwise; it is heard this often within it.
@@ -43,7 +45,7 @@ class ChunkState(StrEnum):
     UPLOADING = "uploading"  #: the uploader that holds the lease
     CLEANING = "cleaning"  #: whoever ended it, else its cell's janitor, once the work area is gone
     COMPLETED = "completed"  #: nobody: its index is stored
-    FAILED = "failed"  #: an operator, by redrive: out of attempts, or an error no retry can mend
+    FAILED = "failed"  #: the scheduler, when an operator redrives it: out of attempts, or no retry can mend it
     CANCELLED = "cancelled"  #: nobody: the client withdrew the job
 
 
@@ -69,8 +71,8 @@ class JobState(StrEnum):
     FINISHING = "finishing"  #: the scheduler, when card, manifest and totals are stored
     CANCELLING = "cancelling"  #: the scheduler, when no chunk holds a slot
     COMPLETED = "completed"
-    COMPLETED_WITH_FAILURES = "completed_with_failures"  #: some chunk failed; the rest is a whole dataset
-    FAILED = "failed"  #: nothing could be built; the error says why
+    COMPLETED_WITH_FAILURES = "completed_with_failures"  #: the scheduler, if a failed chunk of it is redriven
+    FAILED = "failed"  #: nothing could be built, the error says why; as before, if a failed chunk is redriven
     CANCELLED = "cancelled"
 
 

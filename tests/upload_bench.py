@@ -135,8 +135,8 @@ class Bench:
         rows: list[dict[str, Any]] = (await self.index_table(ordinal)).to_pylist()
         return rows
 
-    async def index_table(self, ordinal: int = 0) -> pa.Table:
-        return from_parquet(await self.store.get(index_key(0, ordinal)))
+    async def index_table(self, ordinal: int = 0, round: int = 0) -> pa.Table:
+        return from_parquet(await self.store.get(index_key(0, ordinal, round)))
 
 
 class ChunkTwin:
@@ -157,6 +157,10 @@ class ChunkTwin:
         """The same chunk in its next attempt: another fence, the same drafts."""
         claim = replace(self.claim, fence=self._bench._fence(), attempt=self.claim.attempt + 1)
         return ChunkTwin(self._bench, claim, self._source)
+
+    def in_round(self, round: int) -> "ChunkTwin":
+        """The chunk as it is after so many redrives."""
+        return ChunkTwin(self._bench, replace(self.claim, round=round), self._source)
 
     async def source(self) -> pa.Table:
         return self._source

@@ -69,7 +69,7 @@ async def _pieces(store: ObjectStore, key: str, size_bytes: int) -> AsyncIterato
 
 async def finished_index(store: ObjectStore, claim: Claim) -> tuple[pa.Table, NewObject] | None:
     """The chunk's index when an earlier attempt finished it. Raises ChunkError when it is another chunk's."""
-    stored = await find(store, index_key(claim.revision, claim.ordinal))
+    stored = await find(store, index_key(claim.revision, claim.ordinal, claim.round))
     if stored is None:
         return None
     try:

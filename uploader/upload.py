@@ -6,6 +6,8 @@
     open verdicts ─▶ drop what was taken down ─▶ settle duplicates ─▶ put pictures ─▶ compare with what is held
         ─▶ put index ─▶ record objects
 
+Of a chunk that was redriven (`shared/rounds.py`), the index of the failed round goes when this one's is stored.
+
 The index is stored last, so an index that exists says that its chunk is whole. Every step can run twice.
 """
 
@@ -34,6 +36,7 @@ from shared.index import (
     to_parquet,
 )
 from shared.reasons import Reason
+from shared.rounds import announce_change, retire_older_indexes
 from uploader.adopt import create_or_find, finished_index, loose_bytes, objects_of
 from uploader.formats import Delivery, Holding, format_of
 from uploader.formats.parquet import CONTENT_TYPE
@@ -59,6 +62,7 @@ async def upload(chunk: Chunk, *, puts: int, blocked: Blocklist) -> StageResult:
     Raises StoreUnavailable, StoreRefused, WorkAreaFull, WorkAreaGone, and ChunkError when the destination or the
     work area holds what cannot be a part of this dataset.
     """
+    await announce_change(await chunk.destination(), chunk.claim)
     adopted = await _adopt_finished(chunk)
     if adopted is not None:
         return adopted
@@ -81,6 +85,7 @@ async def _adopt_finished(chunk: Chunk) -> StageResult | None:
     index, stored = finished
     await chunk.settle_duplicates(_fingerprints(chunk, index.select(["row", "sha256", "reason"]).to_pylist()))
     objects = await objects_of(store, index)
+    await retire_older_indexes(store, claim)
     await chunk.record_objects([*objects, stored])
     passed, by_reason = counts_of(index)
     size_bytes = stored.size_bytes + sum(item.size_bytes for item in objects) + loose_bytes(claim, index)
@@ -169,7 +174,7 @@ async def _note_conflict(chunk: Chunk, records: Sequence[Record], held: Sequence
     superseded = sum(record["reason"] == Reason.SUPERSEDED for record in held)
     _log.warning(
         "object_conflict",
-        key=index_key(chunk.claim.revision, chunk.claim.ordinal),
+        key=index_key(chunk.claim.revision, chunk.claim.ordinal, chunk.claim.round),
         objects=holding.conflicts,
         adopted=changed,
         superseded=superseded,
@@ -183,7 +188,7 @@ async def _put_index(chunk: Chunk, index: pa.Table, holding: Holding) -> StageRe
     sha256 = hashlib.sha256(body).hexdigest()
     stored: NewObject = await create_or_find(
         await chunk.destination(),
-        index_key(claim.revision, claim.ordinal),
+        index_key(claim.revision, claim.ordinal, claim.round),
         body,
         size_bytes=len(body),
         content_type=CONTENT_TYPE,
@@ -191,6 +196,7 @@ async def _put_index(chunk: Chunk, index: pa.Table, holding: Holding) -> StageRe
     )
     if stored.sha256 != sha256:
         return await _adopt_faster(chunk)
+    await retire_older_indexes(await chunk.destination(), claim)
     await chunk.record_objects([*holding.objects, stored])
     passed, by_reason = counts_of(index)
     size_bytes = holding.size_bytes + stored.size_bytes

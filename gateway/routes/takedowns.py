@@ -56,12 +56,12 @@ async def list_takedowns(
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
 ) -> TakedownPage:
     """What was taken down, newest first."""
-    before = cursors.takedown_place(cursor)
+    before = cursors.id_place(cursor)
     async with transaction(services_of(request).resources.engine) as connection:
         found = await blocked.newest(connection, kind=kind, before=before, limit=limit + 1)
         page, has_more = found[:limit], len(found) > limit
         shown = await _shown(connection, page)
-    following = cursors.of_takedown(page[-1].id) if has_more else None
+    following = cursors.of_id(page[-1].id) if has_more else None
     return TakedownPage(data=shown, has_more=has_more, next_cursor=following)
 
 

@@ -76,7 +76,7 @@ SYSTEM = Dashboard(
                 _one("Open jobs", 'sum(pixcrawler_jobs{state!~"completed.*|failed|cancelled"})'),
                 _one("Chunks waiting", "sum(pixcrawler_backlog_chunks)"),
                 _one("Slots taken", "max(pixcrawler_slots_held) / max(pixcrawler_slots)", unit="percentunit"),
-                _one("Failed chunks", _told("pixcrawler_chunks", only='state="failed"')),
+                _one("Failed chunks to decide about", _told("pixcrawler_chunks_failed_open")),
             ),
         ),
         Row(
@@ -207,6 +207,7 @@ SCHEDULER = Dashboard(
                 _one("Figures read", "time() - max(pixcrawler_truth_read_timestamp_seconds)", unit="s"),
                 _one("Contradicting slots", _told("pixcrawler_slot_mismatches")),
                 _one("Priority set", _told("pixcrawler_waiting_set_chunks")),
+                _one("Unreadable messages kept", _told("pixcrawler_poison_messages_kept")),
                 _one("Chunks planned", "sum(pixcrawler_chunks)"),
                 _one(
                     "Images purged",

@@ -41,6 +41,10 @@ GRANT UPDATE (last_used_at) ON api_keys TO pixcrawler_gateway;
 GRANT INSERT, DELETE ON datasets, jobs, blocked TO pixcrawler_gateway;
 GRANT UPDATE (state, version, error_code, error) ON jobs TO pixcrawler_gateway;
 GRANT UPDATE (dispatched_at) ON chunks TO pixcrawler_gateway;
+-- Administrators look at dead letters by it. Of a failed chunk it notes what they wish; the scheduler grants it.
+GRANT SELECT ON chunk_events TO pixcrawler_gateway;
+GRANT UPDATE (redrive_asked_at, dropped_at) ON chunks TO pixcrawler_gateway;
+GRANT SELECT, DELETE ON poison_messages TO pixcrawler_gateway;
 GRANT INSERT ON uploads TO pixcrawler_gateway;
 GRANT USAGE ON SEQUENCE blocked_id_seq TO pixcrawler_gateway;
 
@@ -51,7 +55,8 @@ GRANT UPDATE (next_row) ON datasets TO pixcrawler_scheduler;
 GRANT UPDATE (state, version, cursor, planned_rows, planned_chunks, planned_at, started_at, finished_at, waiting_for,
               counts, stored_bytes, error_code, error) ON jobs TO pixcrawler_scheduler;
 GRANT INSERT ON chunks TO pixcrawler_scheduler;
-GRANT UPDATE (admitted_at) ON chunks TO pixcrawler_scheduler;
+GRANT UPDATE (admitted_at, round, redrive_asked_at) ON chunks TO pixcrawler_scheduler;
+GRANT SELECT (id) ON poison_messages TO pixcrawler_scheduler;
 GRANT INSERT, UPDATE, DELETE ON slots TO pixcrawler_scheduler;
 GRANT DELETE ON cells TO pixcrawler_scheduler;
 GRANT INSERT, UPDATE ON leader TO pixcrawler_scheduler;
@@ -78,7 +83,7 @@ GRANT INSERT ON chunk_events
     TO pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
 GRANT USAGE ON SEQUENCE chunk_events_id_seq
     TO pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
-GRANT SELECT, INSERT, UPDATE (size_bytes, sha256, chunk_id) ON objects
+GRANT SELECT, INSERT, UPDATE (size_bytes, sha256, chunk_id), DELETE ON objects
     TO pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
 
 -- The stages: they report what room they have, pause a job whose store refuses, keep bells that nobody can read.

@@ -123,6 +123,7 @@ def claim_of(row: Any) -> Claim:
         attempt=row.attempt,
         crashes=row.crashes,
         restarts=row.restarts,
+        round=row.round,
         traceparent=row.traceparent,
     )
 
@@ -271,12 +272,19 @@ async def settle(connection: AsyncConnection, claim: Claim, stage: Stage, rows: 
 
 
 async def record_objects(connection: AsyncConnection, claim: Claim, objects: Sequence[NewObject]) -> None:
-    """Remembers objects of the dataset; repeating it is harmless."""
+    """Remembers that these objects of the dataset are the chunk's, and no others; nothing when it has a new owner.
+
+    Repeating it is harmless.
+    """
+    if not objects:
+        return
     await connection.execute(
         text("""
+            WITH owned AS (SELECT id FROM chunks WHERE id = :chunk AND fence = :fence), forgotten AS (
+                DELETE FROM objects USING owned WHERE chunk_id = owned.id AND key <> ALL(:keys))
             INSERT INTO objects (dataset_id, key, revision, chunk_id, size_bytes, sha256)
-            SELECT :dataset, key, :revision, :chunk, size_bytes, sha256
-            FROM unnest(CAST(:keys AS text[]), CAST(:sizes AS bigint[]), CAST(:digests AS bytea[]))
+            SELECT :dataset, key, :revision, owned.id, size_bytes, sha256
+            FROM owned, unnest(CAST(:keys AS text[]), CAST(:sizes AS bigint[]), CAST(:digests AS bytea[]))
                 AS new (key, size_bytes, sha256)
             ON CONFLICT (dataset_id, key) DO UPDATE
                 SET size_bytes = excluded.size_bytes, sha256 = excluded.sha256, chunk_id = excluded.chunk_id"""),
@@ -284,6 +292,7 @@ async def record_objects(connection: AsyncConnection, claim: Claim, objects: Seq
             "dataset": claim.dataset_id,
             "revision": claim.revision,
             "chunk": claim.chunk_id,
+            "fence": claim.fence,
             "keys": [made.key for made in objects],
             "sizes": [made.size_bytes for made in objects],
             "digests": [bytes.fromhex(made.sha256) for made in objects],

@@ -99,6 +99,7 @@ class EndedChunk:
     """A chunk whose index can be read."""
 
     ordinal: int
+    round: int
     rows: int
     purged_to: int  #: another number, another index
 
@@ -260,7 +261,7 @@ async def ended_chunks(
     """Ended chunks from an ordinal on, in input order; only those whose counts promise rows of the asked kind."""
     found = await connection.execute(
         text("""
-            SELECT ordinal, rows, purged_to FROM chunks
+            SELECT ordinal, round, rows, purged_to FROM chunks
             WHERE job_id = :job AND ordinal >= :start AND state = ANY(:ended)
               AND (CAST(:accepted AS bool) IS NULL OR ((counts ->> 'accepted')::bigint > 0) AND :accepted
                    OR ((counts ->> 'accepted')::bigint < rows) AND NOT :accepted)

@@ -167,6 +167,7 @@ class Chunk(Base):
             "id",
             postgresql_where=text("state IN (" + ", ".join(f"'{state}'" for state in sorted(SLOT_STATES)) + ")"),
         ),
+        Index("chunks_failed", "id", postgresql_where=text("state = 'failed'")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -193,6 +194,7 @@ class Chunk(Base):
     attempt: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # in this stage
     crashes: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # workers that died under it
     restarts: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # times it began anew
+    round: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # times it was redriven after it had failed
     not_before: Mapped[datetime | None]
     ready_at: Mapped[datetime | None]
     #: When the bell was rung; empty in a `…_ready` state means: ring it. This is the outbox.
@@ -217,6 +219,9 @@ class Chunk(Base):
     created_at: Mapped[datetime] = _now()
     admitted_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    #: Of a failed chunk: when an administrator wished it redriven, and when one accepted its loss for good.
+    redrive_asked_at: Mapped[datetime | None]
+    dropped_at: Mapped[datetime | None]
 
 
 class ChunkEvent(Base):

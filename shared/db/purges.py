@@ -188,10 +188,12 @@ async def record(connection: AsyncConnection, chunk: EndedChunk, left: Remainder
 
 
 async def mark(connection: AsyncConnection, chunk: EndedChunk, *, number: int) -> bool:
-    """Says that purges up to that number are carried out in the chunk. False: it was known."""
+    """Says that purges up to that number are carried out in the chunk. False: it was known, or is redriven now."""
     marked = await connection.execute(
-        text("UPDATE chunks SET purged_to = :number WHERE id = :chunk AND purged_to < :number"),
-        {"chunk": chunk.claim.chunk_id, "number": number},
+        text("""
+            UPDATE chunks SET purged_to = :number
+            WHERE id = :chunk AND purged_to < :number AND round = :round AND state = ANY(:final)"""),
+        {"chunk": chunk.claim.chunk_id, "number": number, "round": chunk.claim.round, "final": _FINAL},
     )
     return marked.rowcount > 0
 

@@ -23,7 +23,7 @@ from shared.manifest.formats import ENDINGS
 from shared.reasons import REASONS
 
 JOB = "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11"
-TAKEDOWN = 77
+TAKEDOWN, CHUNK, POISON = 77, 88, 99
 REQUEST = models.JobRequest(source=models.Source(), destination=models.Destination(url="/data/cats"))
 CALLS: tuple[Call[Any], ...] = (
     calls.me(),
@@ -38,6 +38,12 @@ CALLS: tuple[Call[Any], ...] = (
     calls.take_down(models.TakedownRequest(kind=words.TakedownKind.HOST, value="example.com")),
     calls.takedowns(words.TakedownKind.HOST, "cursor"),
     calls.lift_takedown(TAKEDOWN),
+    calls.failed_chunks(JOB, "store_refused", "cursor"),
+    calls.failed_chunk(CHUNK),
+    calls.redrive(models.RedriveRequest(chunk=CHUNK, force=True)),
+    calls.drop(models.FailedChoice(job=JOB)),
+    calls.poison_messages("cursor"),
+    calls.drop_poison(POISON),
 )
 
 
@@ -52,6 +58,7 @@ def openapi() -> dict[str, Any]:
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
 def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], openapi: dict[str, Any]) -> None:
     path = call.path.replace(JOB, "{job_id}").replace(str(TAKEDOWN), "{takedown_id}")
+    path = path.replace(str(CHUNK), "{chunk_id}").replace(str(POISON), "{poison_id}")
     operation = openapi["paths"][path][call.method.lower()]
 
     known = {parameter["name"] for parameter in operation.get("parameters", ())}
@@ -75,6 +82,8 @@ def test_progress_is_streamed_where_the_client_looks(openapi: dict[str, Any]) ->
         (models.Destination, schemas.DestinationIn),
         (models.JobRequest, schemas.JobIn),
         (models.TakedownRequest, schemas.TakedownIn),
+        (models.FailedChoice, schemas.FailedChoice),
+        (models.RedriveRequest, schemas.RedriveIn),
     ],
 )
 def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
@@ -95,6 +104,13 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.Purge, schemas.PurgeOut),
         (models.Takedown, schemas.TakedownOut),
         (models.TakedownPage, schemas.TakedownPage),
+        (models.FailedChunk, schemas.FailedChunkOut),
+        (models.FailedChunkDetail, schemas.FailedChunkDetail),
+        (models.ChunkEvent, schemas.ChunkEventOut),
+        (models.FailedChunkPage, schemas.FailedChunkPage),
+        (models.Decided, schemas.DecidedOut),
+        (models.PoisonMessage, schemas.PoisonOut),
+        (models.PoisonPage, schemas.PoisonPage),
     ],
 )
 def test_answers_hold_what_the_client_reads(ours: type[BaseModel], theirs: type[BaseModel]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,10 @@ from gateway.keys import create
 from gateway.settings import GatewaySettings
 from pixcrawler import AsyncClient, Client, Destination, JobRequest, JobState, ListOptions, Recipe, Source, errors
 from pixcrawler.words import Depth, TakedownKind
-from shared.db.session import open_engine
-from shared.pipeline import Tier
+from shared.db import poison
+from shared.db.session import open_engine, transaction
+from shared.pipeline import DOWNLOAD, Tier
+from tests.core import board_at
 
 _START_SECONDS = 20.0
 
@@ -205,30 +207,29 @@ async def test_an_administrator_takes_down_looks_and_lifts(gateway: str, databas
         assert await client.lift_takedown(other.id) == other
 
 
-async def test_the_admin_commands_print_a_line_for_each_takedown(gateway: str, database_url: str) -> None:
+@pytest.fixture
+async def admin(gateway: str, database_url: str) -> Callable[..., Awaitable[tuple[int, str]]]:
+    """`pixcrawler admin …` with an administrator's key: its exit code, and what it said."""
     engine = open_engine(SecretStr(database_url), connections=1)
     admin_key = await create(engine, tenant="operator", tier=Tier.FREE, name="test", scopes=(Scope.ADMIN,))
     await engine.dispose()
 
-    async def admin(*arguments: str) -> tuple[int, str]:
+    async def run(*arguments: str) -> tuple[int, str]:
         command = await asyncio.create_subprocess_exec(
-            *(
-                sys.executable,
-                "-m",
-                "pixcrawler.cli",
-                "admin",
-                *arguments,
-                "--gateway",
-                gateway,
-                "--api-key",
-                admin_key,
-            ),
+            *(sys.executable, "-m", "pixcrawler.cli", "admin", *arguments),
+            *("--gateway", gateway, "--api-key", admin_key),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         out, complaint = await command.communicate()
         return command.returncode or 0, out.decode() or complaint.decode()
 
+    return run
+
+
+async def test_the_admin_commands_print_a_line_for_each_takedown(
+    admin: Callable[..., Awaitable[tuple[int, str]]],
+) -> None:
     made = await admin("takedown", "host", "EXAMPLE.com", "--note", "ticket 7")
     listed = await admin("takedowns")
     purged = await admin("takedown", "host", "example.com", "--purge")
@@ -241,3 +242,37 @@ async def test_the_admin_commands_print_a_line_for_each_takedown(gateway: str, d
     assert (listed, lifted) == (made, purged)
     assert refused[0] != 0
     assert "64 hex digits" in refused[1]
+
+
+async def test_the_admin_commands_show_redrive_and_drop_failed_chunks(
+    admin: Callable[..., Awaitable[tuple[int, str]]], database_url: str
+) -> None:
+    async with board_at(database_url) as board:
+        job = await board.job(chunks=3)
+        first, second, third = await board.chunks_of(job)
+        for chunk in (first, second, third):
+            await board.claimed(DOWNLOAD, chunk)
+        await board.run("UPDATE chunks SET state = 'failed', error_code = 'chunk_error', error = 'row 7 is strange'")
+        async with transaction(board.engine) as connection:
+            await poison.keep(connection, queue="upload", message=[7], error="no version")
+        kept = await board.one("SELECT id FROM poison_messages")
+
+    listed = await admin("failed")
+    shown = await admin("failed", str(first))
+    redriven = await admin("redrive", str(first))
+    again = await admin("redrive", str(first))
+    dropped = await admin("drop", str(second))
+    rest = json.loads((await admin("redrive", "--job", str(job), "--code", "chunk_error", "--json"))[1])
+    thrown = await admin("drop", "--poison", str(kept))
+    unsaid = await admin("drop")
+
+    lines = listed[1].splitlines()
+    assert [line.split("\t")[0] for line in lines] == [str(third), str(second), str(first), str(kept)]
+    assert lines[0].split("\t")[1:4] == [str(job), "rows 8-11", "failed"]
+    assert lines[0].endswith("chunk_error: row 7 is strange")
+    assert "pending > download_ready" in shown[1]
+    assert (redriven, dropped, thrown[0]) == ((0, "redriven\t1\n"), (0, "dropped\t1\n"), 0)
+    assert (again[0] != 0, "not failed" in again[1]) == (True, True)
+    assert rest == {"chunks": 1, "passed_over": 0}
+    assert (unsaid[0], "CHUNK" in unsaid[1]) == (2, True)
+    assert await admin("failed") == (0, "")

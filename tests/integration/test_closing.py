@@ -13,9 +13,11 @@ import pytest
 from scheduler.finisher import Finisher
 from scheduler.leadership import Leadership
 from shared import closing
+from shared.chunk import NewObject
 from shared.closing import close_all, close_chunk
-from shared.db import cells, chunks, jobs, lifecycle, sweeps
+from shared.db import cells, chunks, failed, jobs, lifecycle, sweeps
 from shared.db.chunks import Ended
+from shared.db.failed import Choice
 from shared.db.session import transaction
 from shared.errors import StoreUnavailable
 from shared.pipeline import DOWNLOAD, ChunkState, JobState, Outcome
@@ -81,6 +83,44 @@ async def test_closing_again_changes_nothing(board: Board, resources: Resources,
     assert not await close_chunk(resources, ended, actor="another")
 
     assert await _counts(board) == {"accepted": 0, "rejected": {"chunk_failed": ROWS}}
+
+
+async def test_a_chunk_that_fails_again_leaves_the_index_of_its_last_round_alone(
+    board: Board, resources: Resources, tmp_path: Path
+) -> None:
+    first = await _failed(board, resources, tmp_path / "out")
+    await close_chunk(resources, first, actor="test")
+    (tmp_path / "out/_SUCCESS").write_text("0\n")
+    async with transaction(board.engine) as connection:
+        await failed.ask_redrive(connection, Choice(chunk=first.claim.chunk_id), force=False)
+        await failed.grant_redrives(connection)
+    claim = await board.claimed(DOWNLOAD, first.claim.chunk_id)
+    async with transaction(board.engine) as connection:
+        await chunks.end(connection, DOWNLOAD, claim, Outcome.FAILED, error_code="chunk_error", error="mine again")
+        (again,) = await chunks.ended(connection, chunk_id=claim.chunk_id)
+
+    assert await close_chunk(resources, again, actor="test")
+
+    assert [path.name for path in (tmp_path / "out/index").iterdir()] == ["r000-000000-1.parquet"]
+    assert not (tmp_path / "out/_SUCCESS").exists()
+    assert [row.key for row in await board.run("SELECT key FROM objects")] == ["index/r000-000000-1.parquet"]
+    assert await _counts(board) == {"accepted": 0, "rejected": {"chunk_failed": ROWS}}
+
+
+async def test_a_late_worker_of_an_earlier_claim_brings_no_object_back(board: Board) -> None:
+    (chunk,) = await board.chunks_of(await board.job())
+    late = await board.claimed(DOWNLOAD, chunk)
+    await board.run("UPDATE chunks SET state = 'download_ready'")
+    claim = await board.claim(DOWNLOAD, chunk)
+    assert claim is not None
+    key = {"size_bytes": 1, "sha256": "00" * 32}
+
+    async with transaction(board.engine) as connection:
+        await chunks.record_objects(connection, claim, [NewObject(key="a", **key), NewObject(key="b", **key)])
+        await chunks.record_objects(connection, claim, [NewObject(key="b", **key)])
+        await chunks.record_objects(connection, late, [NewObject(key="a", **key)])
+
+    assert [row.key for row in await board.run("SELECT key FROM objects")] == ["b"]
 
 
 @pytest.mark.parametrize("strange", [b"", b"no Parquet at all", "of other rows"])

@@ -19,6 +19,7 @@ from shared.db import (
     blocked,
     cells,
     chunks,
+    failed,
     figures,
     jobs,
     leader,
@@ -94,6 +95,14 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "purge": partial(purges.order, takedown_id=1, asked_by="key"),
         "purge_progress": partial(purges.progress, takedown_ids=[1]),
         "lift": partial(blocked.remove, takedown_id=1),
+        "failed": partial(failed.newest, choice=failed.Choice(), limit=9),
+        "failed_chunk": partial(failed.get, chunk_id=scene.claim.chunk_id),
+        "history": partial(failed.history, chunk_id=scene.claim.chunk_id),
+        "count_open": failed.count_open,
+        "ask_redrive": partial(failed.ask_redrive, choice=failed.Choice(), force=False),
+        "drop": partial(failed.drop, choice=failed.Choice()),
+        "poison": partial(poison.newest, before=None, limit=9),
+        "drop_poison": partial(poison.remove, poison_id=1),
     }
 
 
@@ -158,6 +167,9 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "forget_uploads": partial(spooled.forget_uploads, keep=silent, keep_unfinished=silent),
         "lists_in_use": partial(spooled.lists_in_use, keys=["x"], keep=silent),
         "needed_plans": partial(spooled.needed_plans, jobs=[scene.job], keep=silent),
+        "count_open": failed.count_open,
+        "count_poison": poison.count,
+        "grant_redrives": partial(_grants_redrives, scene=scene),
     }
     expiring: dict[str, Statement] = {
         f"expire_{stage.name}": partial(sweeps.expire_leases, stage=stage) for stage in PIPELINE
@@ -220,6 +232,13 @@ def _later_chunk() -> lifecycle.NewChunk:
 async def _cancels_chunks(connection: Connection) -> None:
     await connection.exec_driver_sql("UPDATE jobs SET state = 'cancelling'")
     assert await sweeps.cancel_chunks(connection) == 1
+
+
+async def _grants_redrives(connection: Connection, *, scene: Scene) -> None:
+    await connection.exec_driver_sql(
+        "UPDATE chunks SET state = 'failed', redrive_asked_at = now() WHERE id = $1", (scene.claim.chunk_id,)
+    )
+    assert await failed.grant_redrives(connection) == 1
 
 
 def stage_statements(scene: Scene) -> dict[str, Statement]:
@@ -333,18 +352,21 @@ REFUSED_TO_ALL = (
     "DELETE FROM chunks",
     "DELETE FROM chunk_events",
     "UPDATE chunk_events SET actor = 'x'",
-    "SELECT body FROM poison_messages",
     "UPDATE alembic_version SET version_num = 'x'",
     "DELETE FROM removals",
     "UPDATE removals SET row = 0",
 )
 REFUSED = {
-    "gateway": ("UPDATE chunks SET state = 'completed'", "UPDATE tenants SET quotas = '{}'", "DELETE FROM tenants",
+    "gateway": ("UPDATE chunks SET state = 'completed'", "UPDATE chunks SET round = 0",
+                "UPDATE tenants SET quotas = '{}'", "DELETE FROM tenants",
                 "SELECT * FROM fingerprints", "UPDATE leader SET holder = 'x'", "UPDATE slots SET chunk_id = NULL"),
     "scheduler": ("SELECT * FROM api_keys", "DELETE FROM jobs", "INSERT INTO tenants (name) VALUES ('x')",
-                  "SELECT * FROM uploads", "SELECT * FROM fingerprints", "DELETE FROM blocked"),
+                  "SELECT * FROM uploads", "SELECT * FROM fingerprints", "DELETE FROM blocked",
+                  "SELECT body FROM poison_messages"),
 }  # fmt: skip
 REFUSED_TO_STAGES = (
+    "SELECT id FROM poison_messages",
+    "UPDATE chunks SET redrive_asked_at = NULL",
     "SELECT * FROM api_keys",
     "SELECT * FROM tenants",
     "SELECT * FROM uploads",

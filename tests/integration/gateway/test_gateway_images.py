@@ -53,7 +53,7 @@ async def job(api: httpx2.AsyncClient, database: asyncpg.Connection, place: Path
             *(made, ordinal, first_row, len(kinds), state, passed, str(by_reason).replace("'", '"')),
         )
         if state != "uploading":
-            path = place / index_key(0, ordinal)
+            path = place / index_key(0, ordinal, 0)
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(to_parquet(table))
         first_row += len(kinds)
@@ -117,7 +117,7 @@ async def test_a_row_carries_saved_columns_and_reason_as_json(api: httpx2.AsyncC
 
 async def test_an_index_is_read_from_the_destination_once(api: httpx2.AsyncClient, job: str, place: Path) -> None:
     before, _ = await rows_of(api, job)
-    (place / index_key(0, 0)).unlink()
+    (place / index_key(0, 0, 0)).unlink()
 
     after, _ = await rows_of(api, job)
 
@@ -125,7 +125,7 @@ async def test_an_index_is_read_from_the_destination_once(api: httpx2.AsyncClien
 
 
 async def test_a_chunk_without_an_index_is_left_out(api: httpx2.AsyncClient, job: str, place: Path) -> None:
-    (place / index_key(0, 2)).unlink()
+    (place / index_key(0, 2, 0)).unlink()
 
     rows, _ = await rows_of(api, job)
 

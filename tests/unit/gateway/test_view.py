@@ -82,14 +82,14 @@ def test_the_rate_is_rows_ended_over_the_time_since_the_start() -> None:
     assert (running.images_per_second, ended.images_per_second, waiting.images_per_second) == (2.0, 10.0, None)
 
 
-def test_no_number_sinks_between_two_views() -> None:
+def test_no_stage_falls_back_between_two_views_while_sums_are_told_as_they_are() -> None:
     shown = view(JOB, [chunk(ChunkState.DOWNLOADING, download=300)], {}, base_url="http://x")
-    redone = replace(JOB, accepted=80, rejected={"duplicate": 1}, stored_bytes=1, state=JobState.PAUSED)
+    redriven = replace(JOB, accepted=80, rejected={"duplicate": 1}, stored_bytes=1, state=JobState.PAUSED)
 
-    seen = later(shown, view(redone, [], {}, base_url="http://x"))
+    seen = later(shown, view(redriven, [], {}, base_url="http://x"))
 
-    assert (seen.accepted, seen.stored_bytes, seen.state) == (90, 5, JobState.PAUSED)
-    assert seen.rejected == {"duplicate": 1, "too_small": 10}
+    assert (seen.accepted, seen.stored_bytes, seen.state) == (80, 1, JobState.PAUSED)
+    assert seen.rejected == {"duplicate": 1}
     assert seen.progress["download"] == StageProgress(done=400, total=1000)
 
 

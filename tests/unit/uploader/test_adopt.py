@@ -173,7 +173,7 @@ async def test_a_worker_that_lost_its_claim_and_was_faster_has_decided(bench: Be
         (OutputFormat.WEBDATASET, "data/r000-000000.tar"),
         (OutputFormat.PARQUET, "data/r000-000000.parquet"),
         (OutputFormat.FILES, "data/r000-000000/metadata.parquet"),
-        (OutputFormat.FILES, index_key(0, 0)),
+        (OutputFormat.FILES, index_key(0, 0, 0)),
     ],
 )
 async def test_somebody_elses_object_is_an_error_and_stays(bench: Bench, output: OutputFormat, key: str) -> None:
@@ -193,7 +193,7 @@ async def test_another_datasets_rows_are_refused(bench: Bench, output: OutputFor
 
     with pytest.raises(ChunkError):
         await (await bench.chunk(FIRST, recipe=how)).upload()
-    del bench.memory.objects[index_key(0, 0)]
+    del bench.memory.objects[index_key(0, 0, 0)]
     if output is not OutputFormat.FILES:
         with pytest.raises(ChunkError):
             await (await bench.chunk(SECOND, recipe=how)).upload()

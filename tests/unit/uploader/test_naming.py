@@ -35,7 +35,8 @@ def test_keys_speak_of_revision_and_place_and_of_nothing_else() -> None:
     assert file_key(claim(), 6001, ImageKind.JPEG) == "data/r000-000012/000006001.jpg"
     assert metadata_key(claim()) == "data/r000-000012/metadata.parquet"
     assert parquet_key(claim()) == "data/r000-000012.parquet"
-    assert index_key(0, 12) == "index/r000-000012.parquet"
+    assert index_key(0, 12, 0) == "index/r000-000012.parquet"
+    assert index_key(0, 12, 1) == "index/r000-000012-1.parquet"
 
 
 def test_shards_of_one_format_lie_together() -> None:

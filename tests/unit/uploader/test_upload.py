@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from shared.blocklist import Blocklist, Kind, LiveBlocklist, Version, normalised
 from shared.errors import ChunkError, StoreUnavailable, WorkAreaGone
 from shared.index import counts_of, index_key
+from shared.papers import SUCCESS_KEY
 from shared.reasons import Reason
 from shared.recipe import ImageFormat, OutputFormat, Recipe
 from shared.storage.local import LocalStore
@@ -83,7 +84,7 @@ async def test_a_chunk_without_a_single_image_stores_only_its_index(bench: Bench
     result = await (await bench.chunk([missing(), missing()], recipe=recipe(output))).upload()
 
     assert result.passed == 0
-    assert set(bench.memory.objects) == {index_key(0, 0)}
+    assert set(bench.memory.objects) == {index_key(0, 0, 0)}
 
 
 @pytest.mark.parametrize("output", FORMATS)
@@ -128,7 +129,7 @@ async def test_a_folder_that_keeps_no_hashes_serves_as_well(bench: Bench, output
 
     first = await chunk.upload()
     adopted = await chunk.again().upload()
-    await bench.store.delete(index_key(0, 0))
+    await bench.store.delete(index_key(0, 0, 0))
     redone = chunk.again()
     with capture_logs() as logs:
         repeated = await redone.upload()
@@ -145,7 +146,7 @@ async def test_the_index_is_stored_after_everything_else(bench: Bench) -> None:
 
     await (await bench.chunk(MIXED, recipe=recipe(OutputFormat.FILES))).upload()
 
-    assert created[-2:] == ["data/r000-000000/metadata.parquet", index_key(0, 0)]
+    assert created[-2:] == ["data/r000-000000/metadata.parquet", index_key(0, 0, 0)]
 
 
 async def test_equal_images_stay_at_the_lowest_row(bench: Bench) -> None:
@@ -287,3 +288,31 @@ async def test_the_service_opens_its_verb_from_its_settings(bench: Bench) -> Non
         result = await verb(chunk)
 
     assert (result.passed, result.rejected[Reason.TAKEN_DOWN]) == (3, 1)
+
+
+async def test_a_redriven_chunk_leaves_one_index_and_adopts_what_lies_there(bench: Bench) -> None:
+    rows = [jpeg(11), missing(), jpeg(12)]
+    await (await bench.chunk(rows, recipe=Recipe())).upload()
+    await bench.store.replace(SUCCESS_KEY, b"0", content_type="text/plain", sha256="")
+    data = {key: held for key, held in bench.memory.objects.items() if key.startswith("data/")}
+    again = (await bench.chunk(rows, recipe=Recipe())).in_round(2)
+
+    result = await again.upload()
+
+    assert set(bench.memory.objects) == {*data, index_key(0, 0, 2)}, "and the dataset is not whole until it says so"
+    assert {key: bench.memory.objects[key] for key in data} == data
+    assert (result.passed, result.rejected) == counts_of(await bench.index_table(round=2))
+
+
+async def test_a_redriven_chunk_cut_off_between_its_two_indexes_keeps_the_newer_one(bench: Bench) -> None:
+    first = await bench.chunk([jpeg(11)], recipe=Recipe())
+    await first.upload()
+    again = (await bench.chunk([jpeg(11)], recipe=Recipe())).in_round(1)
+    await again.upload()
+    newer = bench.memory.objects[index_key(0, 0, 1)]
+    bench.memory.objects[index_key(0, 0, 0)] = newer
+
+    await again.again().upload()
+
+    assert bench.memory.objects[index_key(0, 0, 1)] is newer
+    assert index_key(0, 0, 0) not in bench.memory.objects
