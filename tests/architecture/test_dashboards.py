@@ -55,6 +55,16 @@ def test_every_metric_that_is_asked_for_is_told() -> None:
     assert named_in([*QUERIES, *EXPRESSIONS]) - set(told()) == set()
 
 
+def test_every_metric_that_is_told_is_looked_at() -> None:
+    looked_at = {_family(name) for name in named_in([*QUERIES, *EXPRESSIONS])}
+
+    assert set(map(_family, told())) - looked_at == set(), "give it a panel in infra/grafana/pages.py"
+
+
+def _family(series: str) -> str:
+    return re.sub(r"_(bucket|count|sum)$", "", series)
+
+
 def test_runbooks_name_settings_that_exist() -> None:
     page = (ROOT / "docs" / "reference" / "settings.md").read_text()
     named = {name for path in _RUNBOOKS.glob("*.md") for name in re.findall(r"PIXCRAWLER_[A-Z_]+", path.read_text())}
