@@ -114,7 +114,7 @@ class Board:
         return job
 
     async def _queued(self, destination: str, recipe: str, source: dict[str, Any]) -> UUID:
-        """A job that a scheduler would plan at once, in a dataset and of a tenant of its own."""
+        """A job that waits to be planned, whole from the first moment: a scheduler may look at any time."""
         tenant = await self.one("INSERT INTO tenants (name) VALUES (:name) RETURNING id", name=str(uuid4()))
         dataset = await self.one(
             "INSERT INTO datasets (tenant_id, destination, revision) VALUES (:tenant, :place, 0) RETURNING id",

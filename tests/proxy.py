@@ -6,6 +6,7 @@
         proxy.refuse()           # and no new ones
         proxy.delay(0.2)         # seconds, each way
         proxy.lose_answer_to(b"COMMIT")  # the next such request reaches the server, its answer nobody
+        proxy.lose_answer_to(b"COMMIT", after=b"UPDATE")  # on a connection that asked for that before
         proxy.heal()
 
 It lives in a thread of its own; every method takes effect before it returns.
@@ -36,6 +37,7 @@ class Proxy:
         self._is_refusing = False
         self._delay = 0.0
         self._unanswered = b""
+        self._unanswered_after = b""
         #: Whether an answer was lost since it was asked for.
         self.has_lost_answer = False
 
@@ -62,9 +64,9 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         self._do(lambda: setattr(self, "_delay", seconds))
 
-    def lose_answer_to(self, request: bytes) -> None:
+    def lose_answer_to(self, request: bytes, *, after: bytes = b"") -> None:
         def ask() -> None:
-            self._unanswered, self.has_lost_answer = request, False
+            self._unanswered, self._unanswered_after, self.has_lost_answer = request, after, False
 
         self._do(ask)
 
@@ -83,12 +85,12 @@ class Proxy:
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_refusing:
-            _reset(writer)
+            reset(writer)
             return
         try:
             behind, to_behind = await asyncio.open_connection("127.0.0.1", self._to_port)
         except OSError:
-            _reset(writer)
+            reset(writer)
             return
         pair = _Pair(writer, to_behind)
         self._pairs.add(pair)
@@ -108,8 +110,8 @@ class Proxy:
             if self._delay:
                 await asyncio.sleep(self._delay)
             await self._open.wait()
-            if is_request and self._unanswered and self._unanswered in block:
-                self._unanswered, pair.is_mute = b"", True
+            if is_request:
+                self._listen(block, pair)
             if not is_request and pair.is_mute:
                 self.has_lost_answer = True
                 raise ConnectionResetError("the answer is lost")
@@ -118,21 +120,31 @@ class Proxy:
         with suppress(OSError, RuntimeError):
             target.write_eof()
 
+    def _listen(self, request: bytes, pair: "_Pair") -> None:
+        """Makes the connection mute at the request whose answer is to be lost."""
+        if not self._unanswered:
+            return
+        pair.is_marked = pair.is_marked or self._unanswered_after in request
+        if pair.is_marked and self._unanswered in request:
+            self._unanswered, pair.is_mute = b"", True
+
 
 class _Pair:
     """A client's connection and its twin at the server."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self._writers = (client, server)
+        #: It asked for what the lost answer is to come after.
+        self.is_marked = False
         #: The next answer is to be lost.
         self.is_mute = False
 
     def reset(self) -> None:
         for writer in self._writers:
-            _reset(writer)
+            reset(writer)
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def reset(writer: asyncio.StreamWriter) -> None:
     """Ends the connection with an error on the other side."""
     connection = writer.get_extra_info("socket")
     with suppress(OSError):

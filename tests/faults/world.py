@@ -14,9 +14,10 @@ import asyncio
 import io
 import os
 import random
+import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,9 @@ from PIL import Image
 from redis import Redis
 
 from shared.db.session import Connection, transaction
+from shared.errors import DatabaseUnavailable
 from shared.pipeline import JobState
+from tests.contract.stores import s3_client
 from tests.core import Board, board_at
 from tests.faults import recovery
 from tests.invariants import broken_promises, result_of
@@ -48,15 +51,36 @@ PACE = {
     "PIXCRAWLER_LEADER_LEASE_SECONDS": "4",
     "PIXCRAWLER_RING_AGAIN_SECONDS": "3",
     "PIXCRAWLER_GRACE_SECONDS": "2",
+    "PIXCRAWLER_STALL_SECONDS": "120",
 }
 END_LIMIT_SECONDS = 150.0
+#: In the second chunk.
+HELD_ROW = 600
+#: A held picture is waited for.
+PATIENT = '{"url_deadline_seconds": 300}'
 
 
 class PictureOrigin(Origin):
     """Small pictures, every one another, and a few of the usual mishaps; the same for the same number."""
 
+    def __post_init__(self) -> None:
+        #: Pictures that are not answered before `release`.
+        self.held: frozenset[int] = frozenset()
+
+    def hold(self, *numbers: int) -> None:
+        self.held = frozenset(numbers)
+        self.is_holding.clear()
+        self.released.clear()
+
+    def release(self) -> None:
+        self.held = frozenset()
+        self.released.set()
+
     async def _serve_p(self, request: Request, wire: Wire) -> None:
         number = int(request.path.rsplit("/", 1)[1])
+        if number in self.held:
+            self.is_holding.set()
+            await self.released.wait()
         match number % 50:
             case 3:
                 await wire.reply(b"no such page", status=404)
@@ -113,8 +137,7 @@ class World:
 
     def mend(self) -> None:
         """Everything runs: the servers, the way to them, and one copy of each service that does not fail on purpose."""
-        for proxy in (self.to_postgres, self.to_redis):
-            proxy.heal()
+        self.heal()
         for service in filter(_is_alive, self.running.values()):
             _continue(service)
         missing = [name for name in SERVICES if not _is_alive(self.running.get(name))]
@@ -122,6 +145,15 @@ class World:
             self.running[name] = self.system.start(name)
         for name in missing:
             self.running[name].wait_until_ready()
+        self.mended_at = monotonic()
+
+    def heal(self) -> None:
+        """The servers run and the way to them is free; the services are left as they are."""
+        for server in (self.postgres, self.redis):
+            server.mend()
+        for proxy in (self.to_postgres, self.to_redis):
+            proxy.heal()
+        self.origin.release()
         self.mended_at = monotonic()
 
     def arm(self, name: str, failpoints: str, **plain: str) -> Service:
@@ -149,6 +181,31 @@ class World:
         service.wait_until_ready()
         return service
 
+    @contextmanager
+    def instead(self, name: str, plain: dict[str, str]) -> Iterator[Service]:
+        """Another copy in place of a service, with more in its environment; at the end it is gone."""
+        self.remove(name)
+        service = self.add(name, plain=plain)
+        try:
+            yield service
+        finally:
+            if _is_alive(service):
+                service.kill()
+
+    def dead(self) -> list[str]:
+        """Services that ended although nobody asked them to, with the last they said."""
+        return [f"{name}: {service.said()[-300:]}" for name, service in self.running.items() if not _is_alive(service)]
+
+    async def has_said(self, name: str, event: str, *, times: int = 1, limit_seconds: float = 60) -> None:
+        """Returns when a service logged an event that many times more than by now."""
+        service = self.running[name]
+        before = len(service.events(event))
+
+        async def has_event() -> bool:
+            return len(service.events(event)) >= before + times
+
+        await until(f"{name} said {event} {times} times", has_event, limit_seconds=limit_seconds)
+
     def remove(self, name: str) -> None:
         """Takes a service out as an operator would; one that does not obey is killed."""
         service = self.running.pop(name, None)
@@ -172,9 +229,10 @@ class World:
         if service := self._doomed.pop(point, None):
             await asyncio.to_thread(service.process.wait, 30)
 
-    async def submit(self, rows: int = ROWS, *, recipe: str = "{}", destination: Path | None = None) -> UUID:
+    async def submit(self, rows: int = ROWS, *, recipe: str = "{}", destination: Path | str | None = None) -> UUID:
         """A new job over that many rows."""
         self._jobs += 1
+        self.mended_at = monotonic()
         urls = [self.origin.url(f"/p/{number}") for number in range(rows)]
         place = destination or self.system.folder / f"out-{self._jobs}"
         job = await self.board.submit(self.system.spool, urls, place, recipe=recipe)
@@ -204,19 +262,61 @@ class World:
         lost = "SELECT count(*) FROM chunk_events JOIN chunks ON chunks.id = chunk_id WHERE job_id = :job"
         return int(await self.board.one(f"{lost} AND chunk_events.error_code = 'worker_lost'", job=job))
 
+    async def under_way(self) -> UUID:
+        """A new job: one chunk goes on through its stages, one is held in its download, one waits for its bell.
+
+        `heal` lets the held one go.
+        """
+        self.origin.hold(HELD_ROW)
+        job = await self.submit(recipe=PATIENT)
+        await asyncio.wait_for(self.origin.is_holding.wait(), timeout=60)
+        return job
+
     async def has_ended(self, job: UUID, *, limit_seconds: float = END_LIMIT_SECONDS) -> float:
         """Waits for the job's end; how long that took from now, seconds."""
         began = monotonic()
-        await until("the job has ended", lambda: self.board.has_ended(job), limit_seconds=limit_seconds)
+        try:
+            await until("the job has ended", lambda: self._has_ended(job), limit_seconds=limit_seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{await self.standing(job)}") from None
         return monotonic() - began
 
     def database_through(self, cable: Proxy) -> str:
         """The database's address by another way than everybody's."""
         return _through(self.system.database_url, cable.port)
 
+    async def _has_ended(self, job: UUID) -> bool:
+        """False also while PostgreSQL cannot be asked."""
+        with suppress(DatabaseUnavailable):
+            return await self.board.has_ended(job)
+        return False
+
+    async def standing(self, job: UUID) -> str:
+        """Where a job's chunks stand, and who has ended: for a test that waits in vain."""
+        chunks = await self.board.run(
+            "SELECT id, state, owner, rings, attempt, crashes, error FROM chunks WHERE job_id = :job ORDER BY id",
+            job=job,
+        )
+        return "\n".join([await self.board.job_state(job), *map(str, chunks), *self.dead()])
+
     async def destination(self, job: UUID) -> Path:
         place = "SELECT destination FROM datasets JOIN jobs ON jobs.dataset_id = datasets.id WHERE jobs.id = :job"
-        return Path(await self.board.one(place, job=job))
+        url = str(await self.board.one(place, job=job))
+        if not url.startswith("s3://"):
+            return Path(url)
+        return await asyncio.to_thread(self._copy_of_bucket, url, self.system.folder / f"copy-{job}")
+
+    def _copy_of_bucket(self, url: str, copy: Path) -> Path:
+        """The objects below a prefix, as a folder."""
+        shutil.rmtree(copy, ignore_errors=True)
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        with closing(s3_client(self.system.extra["PIXCRAWLER_S3_ENDPOINT"])) as client:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            for key in [found["Key"] for page in pages for found in page.get("Contents", ())]:
+                file = copy / key.removeprefix(prefix).lstrip("/")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+        return copy
 
     async def reference(self, rows: int) -> Reference:
         """What a job over that many rows ends with when nothing happens to it."""
@@ -282,8 +382,8 @@ class Servers:
 
 
 @asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[World]:
-    """A world of its own: servers, origin, services are started when first mended."""
+async def world(folder: Path, extra: Mapping[str, str] | None = None) -> AsyncIterator[World]:
+    """A world of its own, with more in its environment: servers and origin; services are started when first mended."""
     with ExitStack() as stack:
         postgres, redis = stack.enter_context(Postgres()), stack.enter_context(Valkey())
         servers = Servers(
@@ -294,7 +394,12 @@ async def world(folder: Path) -> AsyncIterator[World]:
             _through(direct, servers.to_postgres.port),
             f"redis://127.0.0.1:{servers.to_redis.port}/0",
             folder,
-            extra={"PIXCRAWLER_ALLOW_CIDRS": '["127.0.0.0/8"]', "PIXCRAWLER_ALLOW_PORTS": "[0]", **PACE},
+            extra={
+                "PIXCRAWLER_ALLOW_CIDRS": '["127.0.0.0/8"]',
+                "PIXCRAWLER_ALLOW_PORTS": "[0]",
+                **PACE,
+                **(extra or {}),
+            },
         )
         async with PictureOrigin() as origin, board_at(direct) as board:
             ours = World(system, board, origin, servers)
