@@ -8,20 +8,28 @@ silently after FLUSHALL. No remote control, and what a service has not acknowled
 own, so that each may have a Redis user with least rights (`infra/redis/`). The only module that imports kombu.
 """
 
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from celery import Celery
+from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
+from kombu.transport import redis
+from redis.exceptions import ResponseError
 
+from shared import metrics
 from shared.db.bells import Bell
 from shared.errors import TransientError
 from shared.messages import BellKeys, ChunkMessage
 from shared.pipeline import DEFAULT_CELL, PIPELINE, Stage
 from shared.settings import Settings
 from shared.trace import Trace
+
+log = structlog.get_logger(__name__)
 
 _EXCHANGE: Exchange = Exchange("pixcrawler", type="direct", durable=True)  # type: ignore[no-untyped-call]
 #: Celery's limits are back-stops behind the stage's own deadline.
@@ -30,6 +38,50 @@ _HARD_LIMIT_AFTER = 90
 #: A bell that cannot be rung is put back, and the scheduler must not stand still for it: by kombu's own figures it
 #: would try for 6 s. (A worker's connection comes back by other rules.)
 _REFUSED_AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+
+#: After a long outage a worker is back within this. By kombu's own figures its pauses grow to half a minute.
+_LONGEST_PAUSE_SECONDS = 4.0
+#: A bell's body has half a kilobyte and five brackets. What nests deeply cannot be handed to a child.
+_LONGEST_BODY = 16 * 1024
+_MOST_BRACKETS = 100
+
+
+class _Channel(redis.Channel):
+    """Drops what is no message at all, which would end the worker."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            metrics.poison.labels(stage="unknown").inc()
+            log.error("message_dropped", error=type(error).__name__)
+            return None
+
+
+class _RedisTransport(redis.Transport):
+    """Takes whatever Redis refuses, such as a write when it is full, for trouble that may pass."""
+
+    Channel = _Channel
+    connection_errors = (*redis.Transport.connection_errors, ResponseError)
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        """Raises ValueError for what cannot be a bell: a child is not even told of it."""
+        body = str(message["body"])
+        raw = b64decode(body) if message["properties"].get("body_encoding") == "base64" else body.encode()
+        if len(raw) > _LONGEST_BODY or raw.count(b"[") + raw.count(b"{") > _MOST_BRACKETS:
+            raise ValueError("no bell is so large")
+        super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+
+
+class _Connection(Connection):
+    """A connection that comes back soon, however long the broker was away."""
+
+    def get_transport_cls(self) -> Any:
+        found = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return _RedisTransport if found is redis.Transport else found
+
+    def _ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        return super()._ensure_connection(*args, **{"interval_max": _LONGEST_PAUSE_SECONDS, **kwargs})  # type: ignore[no-untyped-call]
 
 
 class BrokerUnavailable(TransientError):
@@ -43,6 +95,7 @@ def _queue(name: str) -> Queue:
 def build_app(settings: Settings, stage: Stage | None = None) -> Celery:
     """An app that can ring every stage, and that consumes only `stage` (in this cell) when it is a worker's."""
     app = Celery("pixcrawler", broker=settings.broker(), set_as_current=True)
+    app.amqp.Connection = _Connection
     app.bell_keys = BellKeys.of(settings)  # not in `app.conf`, which Celery shows to people
     cells = {DEFAULT_CELL, settings.cell}
     app.conf.update(
