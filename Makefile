@@ -1,7 +1,7 @@
 # `make` alone lists the commands. What needs more than a line lives in a script or a Python module.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run up env test check lint types imports test-unit test-integration test-e2e test-containers test-containers-full faults mechanisms bench fmt docs dashboards lock clean
+.PHONY: help setup run up env test check lint types imports test-unit test-integration test-e2e test-containers test-containers-full faults mechanisms bench fmt docs dashboards audit lock clean
 
 BIN := .venv/bin
 # Where `make run` puts the dataset; an absolute path, a relative one, az:// or s3://.
@@ -74,6 +74,9 @@ docs: .docs ## Write the generated pages and build the documentation
 
 dashboards: .dev ## Write Grafana's dashboards from infra/grafana/pages.py
 	@"$(BIN)/python" -m infra.grafana.build
+
+audit: .dev ## Known vulnerabilities of what is installed, and bills of materials in dist/sbom
+	@"$(BIN)/python" infra/setup/audit.py
 
 lock: .dev ## Renew infra/requirements from pyproject.toml
 	@"$(BIN)/python" infra/setup/lock.py

@@ -23,6 +23,7 @@ def main() -> None:
         _compile(LOCKS / f"{extra}.txt", "pyproject.toml", "--extra", extra, "--constraint", development)
     _compile(LOCKS / "client.txt", "pyproject.toml", "--constraint", development)
     _compile(LOCKS / "build.txt", LOCKS / "build.in", "--constraint", development)
+    _compile(LOCKS / "audit.txt", LOCKS / "audit.in")
 
 
 def _compile(lock: Path, *arguments: str | Path) -> None:
