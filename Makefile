@@ -1,13 +1,15 @@
 # `make` alone lists the commands. What needs more than a line lives in a script or a Python module.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run up env test check lint types imports test-unit test-integration test-e2e test-containers test-containers-full faults mechanisms bench fmt docs dashboards audit lock clean
+.PHONY: help setup run up env test check lint types imports test-unit test-integration test-e2e test-containers test-containers-full faults soak mechanisms bench fmt docs dashboards audit lock clean
 
 BIN := .venv/bin
 # Where `make run` puts the dataset; an absolute path, a relative one, az:// or s3://.
 TO ?= ./dataset
 # Rows of the built-in sample when `make run` is given no list.
 ROWS ?= 2000
+# How long `make soak` goes on; with SEED=n it repeats what a soak printed.
+MINUTES ?= 10
 
 PACKAGES := shared gateway scheduler downloader validator uploader pixcrawler
 CODE := $(PACKAGES) tests infra docs
@@ -55,6 +57,9 @@ test-containers-full: .dev ## The same, and what takes longer: lost servers, con
 
 faults: .dev ## The whole fault suite: every way in which something may die
 	@"$(BIN)/pytest" -m "faults or not faults" tests/faults
+
+soak: .dev ## Storms of faults for MINUTES=10, and a look at memory, files and connections after each
+	@"$(BIN)/python" -m tests.faults.soak $(MINUTES) $(SEED)
 
 mechanisms: .dev ## Take each mechanism away in a copy, and see a test go red
 	@"$(BIN)/python" -m tests.faults.mechanisms
