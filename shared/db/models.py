@@ -145,7 +145,7 @@ class Job(Base):
     waiting_for: Mapped[str] = mapped_column(server_default="")
     error_code: Mapped[str | None]
     error: Mapped[str | None]
-    traceparent: Mapped[str | None]
+    traceparent: Mapped[str | None]  # with the request's id: shared/trace.py
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -213,7 +213,7 @@ class Chunk(Base):
     stored_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     error_code: Mapped[str | None]
     error: Mapped[str | None]
-    traceparent: Mapped[str | None]
+    traceparent: Mapped[str | None]  # with the request's id: shared/trace.py
     #: The highest `purge_no` that was carried out in its index and objects.
     purged_to: Mapped[int] = mapped_column(BigInteger, server_default="0")
     created_at: Mapped[datetime] = _now()

@@ -18,6 +18,7 @@ from shared.messages import BellKeys, ChunkMessage
 from shared.pipeline import DOWNLOAD, PIPELINE, UPLOAD
 from shared.ringing import ring_all
 from shared.settings import Settings
+from shared.trace import Trace
 from tests.core import Board, board_at
 from tests.servers import Valkey
 
@@ -57,6 +58,23 @@ async def test_a_bell_is_one_json_message_of_ids_for_its_queue(database_url: str
         assert envelope["content-type"] == "application/json"
         assert envelope["headers"]["task"] == DOWNLOAD.task
         assert len(raw) < 2048
+
+
+async def test_a_bell_carries_the_trace_of_its_request_and_nothing_else_of_it(
+    database_url: str, redis: Redis, app: Celery
+) -> None:
+    trace = Trace.of_request("a-clients-own-id")
+    async with board_at(database_url) as board:
+        traced, untraced = await board.chunks_of(await board.job(chunks=2))
+        await board.run("UPDATE chunks SET traceparent = :trace WHERE id = :id", trace=trace.stored(), id=traced)
+        await board.admit(traced, untraced)
+
+        for bell in await board.take_bells():
+            ring(app, bell)
+
+        headers = [json.loads(raw)["headers"] for raw in redis.lrange("download", 0, -1)]
+        assert [each.get("traceparent") for each in headers] == [None, trace.traceparent]  # newest first
+        assert "a-clients-own-id" not in str(headers)
 
 
 async def test_what_was_rung_can_be_read_by_a_worker(database_url: str, redis: Redis, app: Celery) -> None:
