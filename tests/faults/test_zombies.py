@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from shared.pipeline import PIPELINE, UPLOAD, VALIDATE, Stage
+from shared.pipeline import PIPELINE, UPLOAD, Stage
 from tests.faults.world import World
 from tests.system import until
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(300)
 ACTIONS = ("stop", "freeze")
 STEPS = ("claimed", "progress", "result")
 #: Run by `make test`.
-SHORT = {(UPLOAD, "progress", "stop"), (VALIDATE, "result", "freeze")}
+SHORT = {(UPLOAD, "progress", "stop")}
 CASES = [
     pytest.param(*case, id="-".join([case[0].name, *case[1:]]), marks=[] if case in SHORT else pytest.mark.faults)
     for case in itertools.product(PIPELINE, STEPS, ACTIONS)

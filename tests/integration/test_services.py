@@ -1,4 +1,4 @@
-"""The services as processes: whole jobs, lost bells, stops, crashes, cancelling, refusing stores, standing by."""
+"""The services as processes: whole jobs, stops, crashes, cancelling, refusing stores, standing by."""
 
 import json
 from collections import Counter
@@ -10,7 +10,6 @@ from uuid import UUID
 import asyncpg
 import pyarrow.parquet as pq
 import pytest
-from redis import Redis
 
 from pixcrawler.sample import SAMPLE_RECIPE, Corpus, sample_origin
 from pixcrawler.sample import Origin as SampleOrigin
@@ -167,29 +166,6 @@ async def test_every_service_answers_its_checks(workers: dict[str, Service], sch
         assert service.get("/readyz")[0] == 200
         assert "pixcrawler_" in service.get("/metrics")[1]
         assert service.get("/elsewhere")[0] == 404
-
-
-async def test_a_job_survives_that_all_messages_are_lost(
-    system: System, scheduler: Service, board: Board, origin: SampleOrigin
-) -> None:
-    redis = Redis.from_url(system.redis_url)
-    job = await board.submit(system.spool, urls_of(origin), system.folder / "lost", recipe=json.dumps(SAMPLE_RECIPE))
-
-    forgotten = set()
-
-    async def has_ended_although_redis_forgets() -> bool:
-        waiting = await board.run("SELECT id, state FROM chunks WHERE state = 'pending' OR state LIKE '%ready'")
-        if not forgotten.issuperset(waiting):
-            redis.flushall()
-            forgotten.update(waiting)
-        await board.run("UPDATE chunks SET dispatched_at = dispatched_at - interval '1 hour'")  # not to wait for 30 s
-        return await board.has_ended(job)
-
-    await until("the job has ended", has_ended_although_redis_forgets)
-
-    redis.close()
-    assert forgotten, "Redis was to forget while chunks waited in it"
-    assert await counts_of(board, job) == truth_of(origin.corpus)
 
 
 async def test_a_message_nobody_can_read_is_kept_and_the_worker_lives(
