@@ -8,15 +8,14 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.bench import end_to_end
+from tests.bench import end_to_end, load, rows, stages
 from tests.bench.corpus import corpus
 from tests.bench.names import make_names_known
 from tests.bench.page import Section, keep
-from tests.bench.peer import peer_environment
-from tests.bench.runs import Ground, run_ours, serving
+from tests.bench.runs import Ground, serving
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,23 @@ class Size:
 
     urls: int
     rounds: int
+    #: Of the list that is planned, and chunks through stages that do nothing.
+    rows: int
+    chunks: int
 
 
-_WHOLE, _QUICK = Size(urls=12_000, rounds=3), Size(urls=2_000, rounds=1)
+_WHOLE = Size(urls=12_000, rounds=3, rows=10_000_000, chunks=4_000)
+_QUICK = Size(urls=2_000, rounds=1, rows=1_000_000, chunks=400)
 
 PARTS: dict[str, Callable[[Ground, Size], Section]] = {
     "end-to-end": lambda ground, size: end_to_end.compare(ground, size.rounds),
     "pixels": lambda ground, _: end_to_end.compare_pixels(ground),
     "far-origin": lambda ground, size: end_to_end.far_origin(ground, size.rounds),
     "anatomy": lambda ground, _: end_to_end.anatomy(ground),
+    "planning": lambda ground, size: rows.planning(ground, size.rows),
+    "bookkeeping": lambda ground, size: rows.bookkeeping(ground, size.chunks),
+    "gateway": lambda ground, _: load.gateway_under_load(ground),
+    "stages": lambda ground, size: stages.alone(ground, min(size.urls // 4, 3_000)),
 }
 
 
@@ -47,18 +54,20 @@ def main(arguments: Sequence[str]) -> None:
     if unknown := set(chosen.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     usual = _QUICK if chosen.quick else _WHOLE
-    size = Size(urls=chosen.urls or usual.urls, rounds=chosen.rounds or usual.rounds)
+    size = replace(usual, urls=chosen.urls or usual.urls, rounds=chosen.rounds or usual.rounds)
+    # Whatever is started, and wherever, runs this code.
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     folder = Path(os.environ.get("BENCH_DIR", ".bench")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "-m", "tests.bench", *arguments])
     make_names_known(folder)
     pictures = corpus(folder, size.urls)
-    with serving(folder, pictures, peer_environment(folder)) as ground:
-        run_ours(ground, ("--depth", "structure"))  # makes the database, and warms the page cache for both
+    with serving(folder, pictures) as ground:
         for part in chosen.parts or PARTS:
             print(f"bench: {part} …", file=sys.stderr, flush=True)
             section = PARTS[part](ground, size)
             keep(folder, part, section, command)
+            print(f"\n{section.title}\n{section.text}", flush=True)
             for table in section.tables:
                 print(*("\t".join(row) for row in (table.head, *table.rows)), sep="\n", flush=True)
 

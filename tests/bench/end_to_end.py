@@ -47,6 +47,7 @@ _LATE = (("structure", 900), ("standard", 450))
 
 def compare(ground: Ground, rounds: int) -> Section:
     """Every pair as often as asked, ours and the peer's in turn; medians of each."""
+    run_ours(ground, ("--depth", "structure"))  # makes the database, and reads the corpus into the page cache
     rows = [_compared(ground, pair, rounds) for pair in _PAIRS]
     return Section(
         title="End to end",

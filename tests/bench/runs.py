@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tests.bench.corpus import Corpus
 from tests.bench.names import NAMES, name_of
+from tests.bench.peer import peer_environment
 from tests.bench.watch import Watch, Watched
 
 LATE_MS = 150
@@ -56,7 +57,6 @@ class Ground:
     folder: Path
     corpus: Corpus
     port: int
-    peer: Path | None = None
     _runs: int = field(default_factory=lambda: int(time.time()))
 
     def fresh(self) -> Path:
@@ -76,24 +76,33 @@ class Ground:
         return f"http://{name_of(path)}:{self.port}/{'late/' if is_late else ''}{path}"
 
     def ask_origin(self, path: str, method: str = "GET") -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self._ask(path, method)[1])
+        return told
+
+    def fetch(self, path: str) -> tuple[int, int]:
+        """Status and size of the origin's answer."""
+        status, body = self._ask(path, "GET")
+        return status, len(body)
+
+    def _ask(self, path: str, method: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request(method, path)
-            told: dict[str, Any] = json.loads(connection.getresponse().read())
-            return told
+            answer = connection.getresponse()
+            return answer.status, answer.read()
         finally:
             connection.close()
 
 
 @contextmanager
-def serving(folder: Path, corpus: Corpus, peer: Path | None) -> Iterator[Ground]:
+def serving(folder: Path, corpus: Corpus) -> Iterator[Ground]:
     """The origin, as a process of its own, until the block ends."""
     command = [sys.executable, "-m", "tests.bench.origin", str(corpus.root), "0", str(LATE_MS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as origin:
         assert origin.stdin is not None
         assert origin.stdout is not None
         try:
-            yield Ground(folder, corpus, int(origin.stdout.readline()), peer)
+            yield Ground(folder, corpus, int(origin.stdout.readline()))
         finally:
             origin.stdin.close()
             origin.wait(10)
@@ -119,10 +128,9 @@ def run_ours(
 
 def run_peer(ground: Ground, choices: Sequence[str], *, then: Callable[[Path], None] = lambda _: None) -> Run:
     """img2dataset, with two processes of 64 threads."""
-    assert ground.peer is not None, "made before"
     out = ground.fresh()
     command = [
-        *(str(ground.peer / "bin" / "img2dataset"), f"--url_list={ground.url_list(is_late=False)}"),
+        *(str(peer_environment(ground.folder) / "bin" / "img2dataset"), f"--url_list={ground.url_list(is_late=False)}"),
         *(f"--output_folder={out}", "--processes_count=2", "--thread_count=64", "--number_sample_per_shard=500"),
         *(f"--min_image_size={_MIN_SIDE}", *choices),
     ]

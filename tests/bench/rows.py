@@ -1,0 +1,134 @@
+"""Long lists: how soon they are planned, and how fast chunks go through stages that do nothing."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pixcrawler.client import Client
+from pixcrawler.local import LocalStack
+from pixcrawler.local.home import Home
+from pixcrawler.models import Destination, Job, JobRequest, Recipe, Source
+from tests.bench.names import NAMES
+from tests.bench.page import Section, Table
+from tests.bench.runs import Ground, our_environment
+from tests.bench.watch import Watch
+
+_BLOCK = 500_000
+_LIMIT_SECONDS = 1800.0
+_LOOK_SECONDS = 0.1
+
+
+@contextmanager
+def stack(ground: Ground, *, home: str = "home", does_nothing: bool = False) -> Iterator[LocalStack]:
+    """A running stack, which stops with the block."""
+    environment = our_environment(ground)
+    environment.pop("PIXCRAWLER_HOME")
+    program = "tests.bench.noop" if does_nothing else "pixcrawler.local.supervisor"
+    with LocalStack(
+        home=Home(ground.folder / home), extra_environment=environment, supervisor=(sys.executable, "-m", program)
+    ) as local:
+        yield local
+
+
+def planning(ground: Ground, rows: int) -> Section:
+    """From the submission of a list on disk to its last chunk, while its first chunks are being fetched."""
+    return Section(
+        title="Planning a long list",
+        text=(
+            f"A list of {rows:,} URLs on the running stack, which fetches its first chunks meanwhile (all 404). "
+            "Uploading the list to the gateway comes before and is not counted."
+        ),
+        tables=[
+            Table(
+                ("list", "planned, s", "goal", "first fetch, s", "goal", "scheduler, MB", "goal"),
+                [_planned(ground, rows, kind) for kind in ("parquet", "jsonl")],
+            )
+        ],
+    )
+
+
+def bookkeeping(ground: Ground, chunks: int) -> Section:
+    """Chunks through three stages that do nothing."""
+    listed = _list(ground, chunks * 500, "parquet")
+    with stack(ground, home="home-noop", does_nothing=True) as local, Client(local.url, local.api_key) as client:
+        job = _submitted(client, ground, listed)
+        began = time.monotonic()
+        job = _until(client, job, lambda seen: seen.accepted >= chunks * 500)
+        seconds = time.monotonic() - began
+        client.cancel(job.id)
+    listed.unlink()
+    rate = f"{chunks / seconds:.0f}"
+    return Section(
+        title="Bookkeeping",
+        text=(
+            f"{chunks:,} chunks of 500 rows, planned, admitted, rung and carried through three stages that do nothing, "
+            "with every row, lease, fence and bell, on the embedded stack. From the submission to the last chunk."
+        ),
+        tables=[
+            Table(
+                ("chunks", "seconds", "chunks/s", "goal", "µs an image, wall"),
+                [(f"{chunks:,}", f"{seconds:.1f}", rate, "≥ 60", f"{1e6 * seconds / chunks / 500:.0f}")],
+            )
+        ],
+    )
+
+
+def _planned(ground: Ground, rows: int, kind: str) -> tuple[str, ...]:
+    listed = _list(ground, rows, kind)
+    with stack(ground) as local, Client(local.url, local.api_key) as client:
+        watch = Watch(os.getpid())
+        ground.ask_origin("/-/begin", "POST")
+        job, began = _submitted(client, ground, listed), time.monotonic()
+        _until(client, job, lambda seen: seen.planned)
+        seconds = time.monotonic() - began
+        first = ground.ask_origin("/-/seen")["first_at"] or float("nan")
+        seen = watch.end()
+        client.cancel(job.id)
+    listed.unlink()
+    memory = f"{seen.largest_mb.get('scheduler', 0):.0f}"
+    return kind, f"{seconds:.1f}", "≤ 60", f"{first - began:.1f}", "≤ 3", memory, "≤ 500"
+
+
+def _submitted(client: Client, ground: Ground, listed: Path) -> Job:
+    manifest = client.upload(listed)
+    wanted = JobRequest(
+        source=Source(manifest_id=manifest.id),
+        destination=Destination(url=str(ground.fresh())),
+        recipe=Recipe(robots=False, attempts=1),
+    )
+    return client.submit(wanted).job
+
+
+def _until(client: Client, job: Job, holds: Callable[[Job], bool]) -> Job:
+    ends_at = time.monotonic() + _LIMIT_SECONDS
+    while not holds(seen := client.job(job.id)):
+        if seen.state.is_final or time.monotonic() > ends_at:
+            raise RuntimeError(f"the job is {seen.state}: {seen.error}")
+        time.sleep(_LOOK_SECONDS)
+    return seen
+
+
+def _list(ground: Ground, rows: int, kind: str) -> Path:
+    """A list of URLs that nothing lies at, written in blocks."""
+    path = ground.folder / f"rows.{kind}"
+    blocks = (range(at, min(at + _BLOCK, rows)) for at in range(0, rows, _BLOCK))
+    if kind == "parquet":
+        schema = pa.schema([("url", pa.string())])
+        with pq.ParquetWriter(path, schema) as writer:
+            for block in blocks:
+                writer.write_table(pa.table([pa.array(_urls(ground, block), pa.string())], schema=schema))
+        return path
+    with path.open("w") as file:
+        for block in blocks:
+            file.writelines(f'{{"url": "{url}"}}\n' for url in _urls(ground, block))
+    return path
+
+
+def _urls(ground: Ground, block: range) -> list[str]:
+    return [f"http://{NAMES[number % len(NAMES)]}:{ground.port}/none/{number:09d}.jpg" for number in block]
