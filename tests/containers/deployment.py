@@ -72,12 +72,18 @@ def wait_until(claim: str, holds: Callable[[], bool], *, limit_seconds: float = 
         time.sleep(_LOOK_EVERY)
 
 
+def _last_words(container: str) -> str:
+    logs = ["docker", "logs", "--tail", "40", container]
+    said = subprocess.run(logs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=30)
+    return said.stdout
+
+
 def wait_until_healthy(container: str) -> None:
     """Returns when the container's own check says so; fails the test when it ends instead."""
 
     def is_healthy() -> bool:
         state = inspect(container)["State"]
-        assert state["Running"], f"it ended: {docker('logs', '--tail', '40', container)}"
+        assert state["Running"], f"it ended: {_last_words(container)}"
         return bool(state["Health"]["Status"] == "healthy")
 
     image = inspect(container)["Config"]["Image"]
@@ -132,7 +138,7 @@ class Deployment:
 
     def api_key(self, tenant: str) -> str:
         """A new key, made by the command that operators use."""
-        return self.compose("run", "--rm", "keys", "create", "--tenant", tenant).split()[-1]
+        return self.compose("run", "--rm", "-T", "keys", "create", "--tenant", tenant).split()[-1]
 
     def setting(self, name: str) -> str:
         """A value of its .env."""
