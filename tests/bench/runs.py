@@ -64,7 +64,7 @@ class Ground:
         self._runs += 1
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)  # what a stopping stack still wrote there harms nobody
         return out / f"run-{self._runs}"
 
     def url_list(self, *, is_late: bool) -> Path:
