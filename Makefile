@@ -52,7 +52,7 @@ test-e2e: .dev ## Whole jobs, and what happens when something breaks
 test-containers: .dev ## The system as containers: a job, a scaled stage, a killed container
 	@"$(BIN)/pytest" tests/containers
 
-test-containers-full: .dev ## The same, and what takes longer: Redis and PostgreSQL restarted in the middle
+test-containers-full: .dev ## The same, and what takes longer: servers restarted, containers without Compose
 	@"$(BIN)/pytest" tests/containers -m "full or not full"
 
 faults: .dev ## The whole fault suite: every way in which something may die
