@@ -26,7 +26,7 @@ class _Heard:
 
 def gateway_under_load(ground: Ground) -> Section:
     """Submissions of small jobs and looks at them."""
-    with stack(ground, home="home-noop", does_nothing=True) as local:
+    with stack(ground, does_nothing=True) as local:
         heard = asyncio.run(_load(local.url, local.api_key, ground))
     rows = [
         (kind, f"{len(seconds):,}", *(f"{1000 * _share(seconds, share):.0f}" for share in (0.5, 0.99)), goal)

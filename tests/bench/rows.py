@@ -25,15 +25,16 @@ _LOOK_SECONDS = 0.1
 
 
 @contextmanager
-def stack(ground: Ground, *, home: str = "home", does_nothing: bool = False) -> Iterator[LocalStack]:
-    """A running stack, which stops with the block."""
+def stack(ground: Ground, *, does_nothing: bool = False) -> Iterator[LocalStack]:
+    """A running stack with a home of its own: what a part leaves undone is not the next one's work."""
     environment = our_environment(ground)
     environment.pop("PIXCRAWLER_HOME")
     program = "tests.bench.noop" if does_nothing else "pixcrawler.local.supervisor"
-    with LocalStack(
-        home=Home(ground.folder / home), extra_environment=environment, supervisor=(sys.executable, "-m", program)
-    ) as local:
+    home = Home(ground.folder / "home-of-part")
+    home.erase()
+    with LocalStack(home=home, extra_environment=environment, supervisor=(sys.executable, "-m", program)) as local:
         yield local
+    home.erase()
 
 
 def planning(ground: Ground, rows: int) -> Section:
@@ -56,7 +57,7 @@ def planning(ground: Ground, rows: int) -> Section:
 def bookkeeping(ground: Ground, chunks: int) -> Section:
     """Chunks through three stages that do nothing."""
     listed = _list(ground, chunks * 500, "parquet")
-    with stack(ground, home="home-noop", does_nothing=True) as local, Client(local.url, local.api_key) as client:
+    with stack(ground, does_nothing=True) as local, Client(local.url, local.api_key) as client:
         job = _submitted(client, ground, listed)
         began = time.monotonic()
         job = _until(client, job, lambda seen: seen.accepted >= chunks * 500)
