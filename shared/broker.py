@@ -8,6 +8,7 @@ silently after FLUSHALL. No remote control, and what a service has not acknowled
 own, so that each may have a Redis user with least rights (`infra/redis/`). The only module that imports kombu.
 """
 
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ _EXCHANGE: Exchange = Exchange("pixcrawler", type="direct", durable=True)  # typ
 #: Celery's limits are back-stops behind the stage's own deadline.
 _SOFT_LIMIT_AFTER = 30
 _HARD_LIMIT_AFTER = 90
+#: Seconds. Redis answers each question after one second, also with nothing; then the next one is asked.
+_LONGEST_ASKING = 5.0
 #: A bell that cannot be rung is put back, and the scheduler must not stand still for it: by kombu's own figures it
 #: would try for 6 s. (A worker's connection comes back by other rules.)
 _REFUSED_AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
@@ -192,6 +195,26 @@ def _lengths(app: Celery, connection: Any, stage: Stage) -> Iterator[int]:
     for name, queue in list(app.amqp.queues.items()):
         if name == stage.queue or name.startswith(f"{stage.queue}."):
             yield queue(connection.default_channel).queue_declare()[1]
+
+
+def broker_answers(app: Celery) -> bool:
+    """Whether the broker can be talked to, over a connection of its own; blocks for some seconds at most."""
+    try:
+        with _translated_errors(), app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+            connection.default_channel.close()
+    except BrokerUnavailable:
+        return False
+    return True
+
+
+def asks_for_messages(consumer: Any) -> bool:
+    """Whether a worker's consumer asked Redis lately, or cannot take more now. A broker that pushes is not asked."""
+    channel = consumer.channel
+    if getattr(channel.connection, "driver_type", None) != "redis" or not channel.qos.can_consume():
+        return True
+    asked_at = channel._brpop_sent_at
+    return asked_at is not None and time.monotonic() - asked_at < _LONGEST_ASKING
 
 
 @contextmanager

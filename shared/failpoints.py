@@ -12,6 +12,7 @@ the file `<PIXCRAWLER_FAILPOINTS_DIR>/<point>` is made by who takes it, and tell
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ POINTS = frozenset(
         "purge.dropped",  #: it is deleted; the counts say otherwise
         "close.indexed",  #: the index of a chunk without a result is stored; its rows are not counted
         "close.removed",  #: an ended chunk's work area is gone; its slot is still held
+        "worker.turned",  #: the main loop of a worker has turned; reached every second
         *(
             f"{stage.name}.{moment}"
             for stage in PIPELINE
@@ -49,6 +51,10 @@ POINTS = frozenset(
         ),
     }
 )
+
+
+#: Seconds; longer than any test.
+_FOR_EVER = 3600.0
 
 
 class FailPointReached(RuntimeError):
@@ -65,6 +71,7 @@ _ACTIONS: dict[str, Callable[[], None]] = {
     "stop": lambda: os.killpg(os.getpgrp(), signal.SIGSTOP),
     "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "term": lambda: os.kill(os.getpgrp(), signal.SIGTERM),
+    "hang": lambda: time.sleep(_FOR_EVER),
     "bug": _bug,
 }
 

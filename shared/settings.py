@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.pipeline import DEFAULT_CELL, LEASE
@@ -128,9 +128,27 @@ class WorkerSettings(Settings):
         le=600,
         description="A chunk is taken from a worker silent for this long: a pause longer than that costs work twice",
     )
+    least_concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        description="Children kept while there is nothing to do, up to concurrency when there is; None: always as many",
+    )
+    longest_silence_seconds: float = Field(
+        default=120.0,
+        ge=2,
+        le=3600,
+        description="A worker whose loop stands still, or does not ask the broker, for this long is not live;"
+        " more than the 30 s after which it tries again to reach a broker",
+    )
     chunks_per_child: int = Field(default=200, ge=1, description="A child is replaced after this many chunks")
     soft_stop_seconds: float | None = Field(default=None, ge=0, description="None: as the stage declares")
     hold_seconds: float = Field(default=60.0, ge=0, description="How long a chunk waits for lower ones of its job")
+
+    @model_validator(mode="after")
+    def _keeps_no_more_than_it_may(self) -> Self:
+        if self.least_concurrency is not None and self.least_concurrency > self.concurrency:
+            raise ValueError("least_concurrency must be at most concurrency")
+        return self
 
 
 def explain(error: ValidationError) -> str:

@@ -31,6 +31,7 @@ from shared.broker import build_app
 from shared.chunk import Verb
 from shared.errors import PixCrawlerError
 from shared.health import HealthServer
+from shared.liveness import Pulse, watch
 from shared.logs import set_up_logs
 from shared.notes import begin_series
 from shared.pipeline import Stage
@@ -112,7 +113,8 @@ def build_worker(stage: Stage, settings: WorkerSettings, open_verb: OpenVerb, *,
     app.conf.worker_soft_shutdown_timeout = stage.soft_stop.total_seconds() if soft_stop is None else soft_stop
     app.conf.worker_max_tasks_per_child = settings.chunks_per_child
     global _parent
-    _parent = parent = _Parent(stage, settings, keeps_house=keeps_house)
+    pulse = watch(app, longest_silence_seconds=settings.longest_silence_seconds)
+    _parent = parent = _Parent(stage, settings, pulse, keeps_house=keeps_house)
 
     def start_child(**_: Any) -> None:
         global _child
@@ -144,9 +146,10 @@ def _keep_our_logs(**_: Any) -> None:
 class _Parent:
     """What runs in the worker's parent process beside Celery, from the moment its pool stands."""
 
-    def __init__(self, stage: Stage, settings: WorkerSettings, *, keeps_house: bool) -> None:
+    def __init__(self, stage: Stage, settings: WorkerSettings, pulse: Pulse, *, keeps_house: bool) -> None:
         self._stage = stage
         self._settings = settings
+        self._pulse = pulse
         self._keeps_house = keeps_house
         self._steward: Steward | None = None
         self._health: HealthServer | None = None
@@ -156,7 +159,9 @@ class _Parent:
         self._steward = Steward(self._settings, service=self._stage.service, keeps_house=self._keeps_house)
         if self._settings.http_port:
             checks = {"database": self._steward.database_check}
-            self._health = HealthServer(self._settings.http_host, self._settings.http_port, checks)
+            self._health = HealthServer(
+                self._settings.http_host, self._settings.http_port, checks, is_live=self._pulse.trouble
+            )
         log.info("worker_ready", stage=self._stage.name, concurrency=self._settings.concurrency)
 
     def stop(self, **_: Any) -> None:
@@ -173,6 +178,12 @@ async def _check_surroundings(settings: WorkerSettings) -> None:
         pass  # a spool that cannot be opened is told now, not by every chunk
 
 
+def _autoscale(settings: WorkerSettings) -> tuple[int, int] | None:
+    """As Celery's `--autoscale`: most and fewest children; None: always as many."""
+    fewest = settings.least_concurrency
+    return None if fewest is None else (settings.concurrency, fewest)
+
+
 def run_worker(app: Celery, stage: Stage, settings: WorkerSettings) -> int:
     """Runs the worker until it is told to stop; the exit code."""
     leave_pandas_out()
@@ -187,6 +198,7 @@ def run_worker(app: Celery, stage: Stage, settings: WorkerSettings) -> int:
             hostname=nodename(f"{stage.service}-{os.getpid()}", socket.gethostname()),
             pool_cls="prefork",
             concurrency=settings.concurrency,
+            autoscale=_autoscale(settings),
             loglevel=settings.log_level.upper(),
             quiet=True,  # a banner is no line of a log
             without_gossip=True,
