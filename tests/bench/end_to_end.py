@@ -47,7 +47,7 @@ _LATE = (("structure", 900), ("standard", 450))
 
 def compare(ground: Ground, rounds: int) -> Section:
     """Every pair as often as asked, ours and the peer's in turn; medians of each."""
-    run_ours(ground, ("--depth", "structure"))  # makes the database, and reads the corpus into the page cache
+    _warm_up(ground)
     rows = [_compared(ground, pair, rounds) for pair in _PAIRS]
     return Section(
         title="End to end",
@@ -96,6 +96,7 @@ def far_origin(ground: Ground, rounds: int) -> Section:
 
 def anatomy(ground: Ground) -> Section:
     """Who used memory and CPU in one run."""
+    _warm_up(ground)
     return Section(
         title="Memory and CPU by program",
         text=(
@@ -110,6 +111,11 @@ def anatomy(ground: Ground) -> Section:
             )
         ],
     )
+
+
+def _warm_up(ground: Ground) -> None:
+    """Makes the database, and reads the corpus into the page cache."""
+    run_ours(ground, ("--depth", "structure"))
 
 
 def _programs(name: str, run: Run) -> Table:
