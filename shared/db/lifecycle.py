@@ -14,14 +14,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.chunk import NewObject, SourceRef
-from shared.errors import StoreUnavailable
+from shared.errors import StoreUnavailable, WorkAreaFull
 from shared.pipeline import FINAL_STATES, PIPELINE, JobState, Tier
 from shared.recipe import Recipe
 
 Json = dict[str, Any]
 
-#: What clients read while all of a job's chunks were put off by its store.
+#: What clients read while all of a job's chunks were put off by its store, or by a full work volume.
 _STORE_AWAY = "its destination, which does not answer"
+_NO_ROOM = "room on the work volume"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,15 +155,17 @@ async def pause_for(connection: AsyncConnection, job_id: UUID, *, error_code: st
 
 
 async def note_waiting(connection: AsyncConnection, why: str) -> None:
-    """Tells the clients of jobs none of whose chunks moves what they wait for: their own store, or admission."""
+    """Tells the clients of jobs none of whose chunks moves what they wait for: their store, room, or admission."""
     await connection.execute(
         text("""
             UPDATE jobs SET waiting_for = waits.why FROM (
                 SELECT jobs.id, CASE WHEN held.chunks IS NULL THEN CAST(:why AS text)
-                    WHEN held.chunks = held.put_off THEN CAST(:store_away AS text) ELSE '' END AS why
+                    WHEN held.chunks = held.put_off THEN CAST(:store_away AS text)
+                    WHEN held.chunks = held.without_room THEN CAST(:no_room AS text) ELSE '' END AS why
                 FROM jobs LEFT JOIN (
                     SELECT job_id, count(*) AS chunks, count(*) FILTER (
-                        WHERE error_code = :away AND state = :before_storing) AS put_off
+                        WHERE error_code = :away AND state = :before_storing) AS put_off, count(*) FILTER (
+                        WHERE error_code = :full AND state = ANY(:ready)) AS without_room
                     FROM chunks JOIN slots ON slots.chunk_id = chunks.id GROUP BY job_id
                 ) AS held ON held.job_id = jobs.id
                 WHERE jobs.state IN ('queued', 'planning', 'running')) AS waits
@@ -172,6 +175,9 @@ async def note_waiting(connection: AsyncConnection, why: str) -> None:
             "away": StoreUnavailable.code,
             "before_storing": PIPELINE[-1].ready,
             "store_away": _STORE_AWAY,
+            "full": WorkAreaFull.code,
+            "ready": sorted(stage.ready for stage in PIPELINE),
+            "no_room": _NO_ROOM,
         },
     )
 

@@ -17,7 +17,10 @@ from uuid import UUID
 from shared.errors import WorkAreaFull, WorkAreaGone
 from shared.workdir.base import WorkKey
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+#: No room, or a volume that the kernel has taken out of use: both are an operator's to mend, and no chunk's fault.
+_MAY_PASS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN}
+)
 _UNPUBLISHED = ".part"
 
 
@@ -27,8 +30,8 @@ def full_disk_is_transient() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise WorkAreaFull(f"the work volume is full ({error.strerror})") from error
+        if error.errno in _MAY_PASS:
+            raise WorkAreaFull(f"the work volume takes nothing now ({error.strerror})") from error
         raise
 
 
