@@ -73,9 +73,9 @@ class IndexCache:
         name = job.dataset_id, index_key(job.revision, chunk.ordinal, chunk.round), chunk.purged_to
         table = self._kept.pop(name, None)
         if table is None:
-            store = await resources.stores.at(job.destination, job.endpoint)
             try:
-                body = await store.get(name[1])
+                async with resources.stores.at(job.destination, job.endpoint) as store:
+                    body = await store.get(name[1])
             except KeyError:
                 return None
             table = await asyncio.to_thread(from_parquet, body)

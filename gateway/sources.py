@@ -163,8 +163,8 @@ async def _from_reference(
         raise BadSource(f"the reference may not be read: {wrong}")
     path = folder / plain_name(name)
     try:
-        store = await resources.stores.at(parent, None)
-        is_there = await _fetch(store, name, path, most=settings.max_manifest_bytes)
+        async with resources.stores.at(parent, None) as store:
+            is_there = await _fetch(store, name, path, most=settings.max_manifest_bytes)
     except StoreRefused as error:
         raise BadSource(f"the list cannot be fetched: {error}") from error
     except ValueError:

@@ -11,8 +11,8 @@ the job stands all the same; a repeated request or the scheduler's finish writes
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -57,12 +57,12 @@ async def submit(services: Services, caller: Caller, asked: JobIn, trace: Trace)
     async with local_list(services.settings, services.resources, caller.tenant_id, asked.source) as found:
         chosen = await asyncio.to_thread(check_list, found.path, asked.list)
         new = _new_job(caller, asked, place, found, chosen, trace)
-        store = await _opened(services, place)
-        for _ in range(_ATTEMPTS):
-            if submitted := await _settle(services, new, store, found):
-                log.info("job_submitted", job=str(submitted.job.id), is_new=submitted.is_new)
-                await _leave_papers(submitted.job, found.sha256, store)
-                return submitted
+        async with _opened(services, place) as store:
+            for _ in range(_ATTEMPTS):
+                if submitted := await _settle(services, new, store, found):
+                    log.info("job_submitted", job=str(submitted.job.id), is_new=submitted.is_new)
+                    await _leave_papers(submitted.job, found.sha256, store)
+                    return submitted
     raise ApiError(Code.DESTINATION_TAKEN, "others are submitting jobs for this destination; try again in a moment")
 
 
@@ -157,9 +157,12 @@ def _refusals() -> Iterator[None]:
         raise ApiError(Code.DESTINATION_REFUSED, str(error)) from error
 
 
-async def _opened(services: Services, place: Destination) -> ObjectStore:
-    with _refusals():
-        return await services.resources.stores.at(str(place), place.endpoint)
+@asynccontextmanager
+async def _opened(services: Services, place: Destination) -> AsyncIterator[ObjectStore]:
+    async with AsyncExitStack() as use:
+        with _refusals():
+            store = await use.enter_async_context(services.resources.stores.at(str(place), place.endpoint))
+        yield store
 
 
 async def _look(store: ObjectStore) -> Standing:

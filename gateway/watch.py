@@ -96,7 +96,8 @@ class JobWatch:
                 log.warning("progress_not_read", streams=self.streams)
             self._wanted.clear()
             with suppress(TimeoutError):  # a new stream does not wait for the next round
-                await asyncio.wait_for(self._wanted.wait(), self._interval)
+                async with asyncio.timeout(self._interval):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self._wanted.wait()
 
     async def _round(self) -> None:
         watched = Counter(self._subscriptions.values())
@@ -117,7 +118,8 @@ async def read_figures(resources: Resources, job_ids: Sequence[UUID]) -> list[Fi
 async def read_live(resources: Resources, job_id: UUID) -> Mapping[int, Live]:
     """Live figures of a job's chunks in flight; none when Redis is away or slow."""
     try:
-        return await asyncio.wait_for(progress.read(resources.redis, job_id), _LIVE_PATIENCE_SECONDS)
+        async with asyncio.timeout(_LIVE_PATIENCE_SECONDS):
+            return await progress.read(resources.redis, job_id)
     except TimeoutError:
         return {}
 

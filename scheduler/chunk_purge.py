@@ -54,8 +54,12 @@ async def purge_chunk(resources: Resources, term: Term, chunk: EndedChunk, asked
 
     Raises NotLeader, StoreUnavailable, StoreRefused, and WorkAreaFull when there is no room for a shard.
     """
+    async with resources.stores.at(chunk.claim.destination, chunk.claim.endpoint) as store:
+        return await _purge(resources, store, term, chunk, asked)
+
+
+async def _purge(resources: Resources, store: ObjectStore, term: Term, chunk: EndedChunk, asked: Purges) -> int:
     claim = chunk.claim
-    store = await resources.stores.at(claim.destination, claim.endpoint)
     index = await _index(store, claim)
     removals = [] if index is None else await asyncio.to_thread(asked.removals, index)
     if index is not None and removals:

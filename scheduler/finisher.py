@@ -88,12 +88,12 @@ async def _finish_or_fail(resources: Resources, term: Term, job: Finished) -> No
 
 async def _finish(resources: Resources, term: Term, job: Finished) -> None:
     reach("finish.begun")
-    store = await resources.stores.at(job.destination, job.endpoint)
     async with transaction(resources.engine) as connection:
         first = await lifecycle.first_source(connection, job.job_id)
     saved = saved_fields(await resources.source(first)) if first else ()
     papers = await papers_of(resources, job, is_cancelled=job.state is JobState.CANCELLING, saved=saved)
-    await publish_papers(store, papers, is_whole=papers.state is PaperState.COMPLETE)
+    async with resources.stores.at(job.destination, job.endpoint) as store:
+        await publish_papers(store, papers, is_whole=papers.state is PaperState.COMPLETE)
     reach("finish.published")
     await _conclude(resources, term, job, last_state(job))
 

@@ -99,11 +99,11 @@ class Purger:
         return True
 
     async def _publish(self, term: Term, job: Finished) -> None:
-        store = await self._resources.stores.at(job.destination, job.endpoint)
-        saved = await _saved_columns(self._resources, store, job)
-        papers = await papers_of(self._resources, job, is_cancelled=job.state is JobState.CANCELLED, saved=saved)
-        # A dataset that was not whole before does not become so by what it loses.
-        await publish_papers(store, papers, is_whole=await store.stat(SUCCESS_KEY) is not None)
+        async with self._resources.stores.at(job.destination, job.endpoint) as store:
+            saved = await _saved_columns(self._resources, store, job)
+            papers = await papers_of(self._resources, job, is_cancelled=job.state is JobState.CANCELLED, saved=saved)
+            # A dataset that was not whole before does not become so by what it loses.
+            await publish_papers(store, papers, is_whole=await store.stat(SUCCESS_KEY) is not None)
         async with leader.leading(self._resources.engine, term) as connection:
             await purges.refreshed(connection, job.dataset_id)
 

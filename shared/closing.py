@@ -15,7 +15,7 @@ import pyarrow as pa
 import structlog
 
 from shared import progress
-from shared.chunk import NewObject
+from shared.chunk import Claim, NewObject
 from shared.db import chunks
 from shared.db.session import transaction
 from shared.errors import DatabaseUnavailable, PermanentError, PixCrawlerError, StoreRefused, StoreUnavailable
@@ -106,8 +106,12 @@ async def _stored_index(resources: Resources, ended: chunks.Ended) -> tuple[pa.T
     """Writes the index of a chunk without a result, or adopts the one its upload left: an index is complete."""
     claim = ended.claim
     index = index_of_open_rows(await resources.source(claim.source), _REASONS[ended.outcome], revision=claim.revision)
+    async with resources.stores.at(claim.destination, claim.endpoint) as store:
+        return await _store_index(store, claim, index)
+
+
+async def _store_index(store: ObjectStore, claim: Claim, index: pa.Table) -> tuple[pa.Table, list[NewObject]]:
     body, key = to_parquet(index), index_key(claim.revision, claim.ordinal, claim.round)
-    store = await resources.stores.at(claim.destination, claim.endpoint)
     await announce_change(store, claim)
     named: list[str] = []
     if not await store.create(key, body, content_type=_PARQUET, sha256=hashlib.sha256(body).hexdigest()):

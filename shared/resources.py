@@ -4,7 +4,7 @@ All of it belongs to one event loop. Whoever opens it closes it, in one `async w
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -24,8 +24,8 @@ from shared.storage.base import ObjectStore
 from shared.storage.destination import Destination
 from shared.workdir import LocalWorkArea, WorkArea
 
-#: Destinations kept open at once; the one used longest ago is closed for the next.
-_MOST_STORES = 16
+#: Destinations kept open though nobody uses them; the one used longest ago is closed for the next.
+_MOST_IDLE = 16
 
 
 #: Makes the store of a destination.
@@ -33,19 +33,33 @@ Opener = Callable[[Destination, Settings], Awaitable[ObjectStore]]
 
 
 class Stores:
-    """Opened destinations, each opened once; one that opens slowly keeps no other waiting."""
+    """Opened destinations, each opened once; one that opens slowly keeps no other waiting.
+
+    One that somebody uses stays open, however many there are: who uses them is bounded elsewhere.
+    """
 
     def __init__(self, settings: Settings, *, opener: Opener = open_store) -> None:
         self._settings = settings
         self._opener = opener
         self._open: OrderedDict[Destination, ObjectStore] = OrderedDict()
         self._opening: dict[Destination, asyncio.Task[ObjectStore]] = {}
+        self._users: Counter[Destination] = Counter()
 
-    async def at(self, url: str, endpoint: str | None) -> ObjectStore:
-        """The store of a destination; do not close it. Raises StoreRefused, StoreUnavailable."""
+    @asynccontextmanager
+    async def at(self, url: str, endpoint: str | None) -> AsyncIterator[ObjectStore]:
+        """The store of a destination, to be used within and not to be closed. Raises StoreRefused, StoreUnavailable."""
         destination = Destination.parse(url, endpoint=endpoint)
+        self._users[destination] += 1
+        try:
+            yield await self._found(destination)
+        finally:
+            self._users[destination] -= 1
+            if destination in self._open:
+                self._open.move_to_end(destination)
+            await self._close_idle()
+
+    async def _found(self, destination: Destination) -> ObjectStore:
         if destination in self._open:
-            self._open.move_to_end(destination)
             return self._open[destination]
         task = self._opening.get(destination)
         if task is None:
@@ -55,10 +69,13 @@ class Stores:
 
     async def _open_one(self, destination: Destination) -> ObjectStore:
         store = self._open[destination] = await self._opener(destination, self._settings)
-        if len(self._open) > _MOST_STORES:
-            _, oldest = self._open.popitem(last=False)
-            await oldest.close()
         return store
+
+    async def _close_idle(self) -> None:
+        self._users = +self._users  # forgets those nobody uses
+        idle = [destination for destination in self._open if destination not in self._users]
+        for destination in idle[: max(0, len(idle) - _MOST_IDLE)]:
+            await self._open.pop(destination).close()
 
     def _opened(self, destination: Destination, task: "asyncio.Task[ObjectStore]") -> None:
         del self._opening[destination]

@@ -11,10 +11,10 @@ This is the one place that catches everything, and it records what it caught.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import structlog
@@ -52,13 +52,21 @@ _CANCEL_AGAIN = 2.0
 
 
 class ClaimedChunk:
-    """The chunk a verb is given (`shared.chunk.Chunk`)."""
+    """The chunk a verb is given (`shared.chunk.Chunk`), within `async with`: its destination is lent so long."""
 
     def __init__(self, worker: "StageWorker", claim: Claim) -> None:
         self.claim = claim
         self.live = Live(stage=worker.stage.name, done=0, passed=0, size_bytes=0)
         self._worker = worker
         self._resources = worker.resources
+        self._lent = AsyncExitStack()
+        self._destination: ObjectStore | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._lent.aclose()
 
     @property
     def work_key(self) -> WorkKey:
@@ -78,7 +86,10 @@ class ClaimedChunk:
         return await self._resources.area.open(key, name)
 
     async def destination(self) -> ObjectStore:
-        return await self._resources.stores.at(self.claim.destination, self.claim.endpoint)
+        if self._destination is None:
+            lent = self._resources.stores.at(self.claim.destination, self.claim.endpoint)
+            self._destination = await self._lent.enter_async_context(lent)
+        return self._destination
 
     def report(self, *, done: int, passed: int, size_bytes: int) -> None:
         self.live = Live(stage=self.live.stage, done=done, passed=passed, size_bytes=size_bytes)
@@ -179,7 +190,11 @@ class StageWorker:
         )
 
     async def _carry(self, claim: Claim) -> None:
-        chunk, started = ClaimedChunk(self, claim), time.monotonic()
+        async with ClaimedChunk(self, claim) as chunk:
+            await self._carry_through(chunk)
+
+    async def _carry_through(self, chunk: ClaimedChunk) -> None:
+        claim, started = chunk.claim, time.monotonic()
         try:
             reach(f"{self.stage.name}.claimed", claim.ordinal)
             result = await self._work(chunk)

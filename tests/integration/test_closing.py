@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ class _Away:
             await asyncio.Event().wait()
         raise StoreUnavailable("the store does not answer")
 
-    create = replace = get = stat = delete = _fail
+    create = replace = get = stat = delete = sweep = _fail
 
     async def close(self) -> None:
         pass
@@ -182,8 +183,13 @@ class _Away:
 async def _send_away(resources: Resources, monkeypatch: pytest.MonkeyPatch, away: _Away, destination: Path) -> None:
     usual = resources.stores.at
 
-    async def at(url: str, endpoint: str | None) -> Any:
-        return away if url == str(destination) else await usual(url, endpoint)
+    @asynccontextmanager
+    async def at(url: str, endpoint: str | None) -> AsyncIterator[Any]:
+        if url == str(destination):
+            yield away
+            return
+        async with usual(url, endpoint) as store:
+            yield store
 
     monkeypatch.setattr(resources.stores, "at", at)
 

@@ -109,10 +109,10 @@ async def stored(
     twin = await bench.chunk(rows, recipe=recipe)
     result = await twin.upload()
     place = destination or str(folder / "dataset")
-    store = await resources.stores.at(place, endpoint or None)
-    for key, held in bench.memory.objects.items():
-        await store.create(key, held.body, content_type="x/y", sha256=held.sha256 or "")
-    await store.create(SUCCESS_KEY, b"0\n", content_type="text/plain", sha256="")
+    async with resources.stores.at(place, endpoint or None) as store:
+        for key, held in bench.memory.objects.items():
+            await store.create(key, held.body, content_type="x/y", sha256=held.sha256 or "")
+        await store.create(SUCCESS_KEY, b"0\n", content_type="text/plain", sha256="")
     job = await board.job(rows=len(rows), destination=place, recipe=recipe.model_dump_json())
     await board.run("UPDATE datasets SET endpoint = :endpoint", endpoint=endpoint)
     (chunk,) = await board.chunks_of(job)
