@@ -10,7 +10,7 @@ from gateway.settings import EVERYWHERE, GatewaySettings
 from shared.db import tenants
 from shared.db.session import transaction
 from shared.papers import CARD_KEY, MANIFEST_KEY, SUCCESS_KEY
-from shared.resources import Resources, spool_at
+from shared.resources import Resources, own_place
 from shared.storage import Destination, ObjectStore, Scheme
 
 _ANY = "*"
@@ -95,15 +95,18 @@ def holds_own_files(settings: GatewaySettings, place: Destination) -> bool:
     if place.scheme is Scheme.FOLDER:
         real = place.folder.resolve()
         return any(real.is_relative_to(own) or own.is_relative_to(real) for own in _own_folders(settings))
-    spool = spool_at(settings.spool_url)
-    return _is_inside(place, spool) or _is_inside(spool, place)  # whatever endpoint is named: a server has many names
+    # Whatever endpoint is named: a server has many names.
+    return any(_is_inside(place, own) or _is_inside(own, place) for own in _own_places(settings))
 
 
 def _own_folders(settings: GatewaySettings) -> list[Path]:
-    spool = spool_at(settings.spool_url)
     known = [settings.work_dir, settings.scratch_dir, *settings.reserved_folders]
-    known.append(spool.folder if spool.scheme is Scheme.FOLDER else None)
+    known += [place.folder for place in _own_places(settings) if place.scheme is Scheme.FOLDER]
     return [folder.resolve() for folder in known if folder is not None]
+
+
+def _own_places(settings: GatewaySettings) -> list[Destination]:
+    return [own_place(url) for url in (settings.spool_url, settings.work_url) if url is not None]
 
 
 def _is_inside(place: Destination, root: Destination) -> bool:

@@ -22,7 +22,7 @@ from shared.settings import Settings
 from shared.storage import open_store
 from shared.storage.base import ObjectStore
 from shared.storage.destination import Destination
-from shared.workdir import LocalWorkArea, WorkArea
+from shared.workdir import LocalWorkArea, StoreWorkArea, WorkArea
 
 #: Destinations kept open though nobody uses them; the one used longest ago is closed for the next.
 _MOST_IDLE = 16
@@ -114,21 +114,26 @@ class Resources:
             raise PermanentError(f"the plan {reference.key} is gone or unreadable") from error
 
 
-def spool_at(url: str) -> Destination:
-    """The spool as a destination; a relative folder is taken from the working directory."""
+def own_place(url: str) -> Destination:
+    """The spool, or the work area, as a destination; a relative folder is taken from the working directory."""
     return Destination.parse(url if "://" in url else str(Path(url).absolute()))
 
 
 @asynccontextmanager
 async def open_resources(settings: Settings, *, connections: int = 4) -> AsyncIterator[Resources]:
-    """Opens what every service needs, lazily where it can; raises StoreRefused when the spool cannot be opened."""
+    """Opens what every service needs, lazily where it can; raises StoreRefused when a store of its own refuses."""
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url, connections=connections)
         stack.push_async_callback(engine.dispose)
         redis = open_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
-        spool = await open_store(spool_at(settings.spool_url), settings)
+        spool = await open_store(own_place(settings.spool_url), settings)
         stack.push_async_callback(spool.close)
+        area: WorkArea = LocalWorkArea(settings.work_dir)
+        if settings.work_url is not None:
+            between = await open_store(own_place(settings.work_url), settings)
+            stack.push_async_callback(between.close)
+            area = StoreWorkArea(between, settings.work_dir)
         stores = Stores(settings)
         stack.push_async_callback(stores.close)
-        yield Resources(settings, engine, redis, spool, LocalWorkArea(settings.work_dir), stores)
+        yield Resources(settings, engine, redis, spool, area, stores)

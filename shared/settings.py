@@ -57,6 +57,11 @@ class Settings(StorageSettings):
     work_dir: Path = Field(
         default=Path("/var/lib/pixcrawler/work"), description="Work area, shared by the stages of a cell"
     )
+    work_url: str | None = Field(
+        default=None,
+        description="Where no volume is shared: what one stage leaves for the next, in az:// or s3://; work_dir is then"
+        " each worker's own",
+    )
     cell: str = Field(default=DEFAULT_CELL, pattern=r"^[a-z0-9-]{1,32}$", description="Workers that share a work_dir")
     http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics listen")
     http_port: int = Field(default=0, ge=0, le=65535, description="Their port; 0: none")

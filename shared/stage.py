@@ -142,8 +142,11 @@ class StageWorker:
         self._notes.answered(bell, claimed=claim is not None)
         if claim is None:
             return
-        with structlog.contextvars.bound_contextvars(**self._named(claim)):
-            await self._carry(claim)
+        try:
+            with structlog.contextvars.bound_contextvars(**self._named(claim)):
+                await self._carry(claim)
+        finally:
+            await self.resources.area.release(claim.job_id, claim.chunk_id)
 
     def _named(self, claim: Claim) -> dict[str, object]:
         """What every line is about while the chunk is in hand."""

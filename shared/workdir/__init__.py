@@ -2,5 +2,6 @@
 
 from shared.workdir.base import Draft, WorkArea, WorkKey
 from shared.workdir.local import LocalWorkArea
+from shared.workdir.store import StoreWorkArea
 
-__all__ = ["Draft", "LocalWorkArea", "WorkArea", "WorkKey"]
+__all__ = ["Draft", "LocalWorkArea", "StoreWorkArea", "WorkArea", "WorkKey"]

@@ -30,7 +30,7 @@ class Draft(Protocol):
         ...
 
     async def publish(self) -> None:
-        """Makes the draft's files readable under its key. Raises WorkAreaFull."""
+        """Makes the draft's files readable under its key, also on other hosts. Raises WorkAreaFull."""
         ...
 
 
@@ -42,7 +42,11 @@ class WorkArea(Protocol):
         ...
 
     async def open(self, key: WorkKey, name: str) -> Path:
-        """A published file as a local, read-only path. Raises WorkAreaGone when it is not there."""
+        """A published file as a local, read-only path until `release`. Raises WorkAreaGone when it is not there."""
+        ...
+
+    async def release(self, job: UUID, chunk: int) -> None:
+        """Removes what only this process needed of a chunk: it has left its hands. Nothing there is no error."""
         ...
 
     async def discard(self, key: WorkKey) -> None:
@@ -54,5 +58,5 @@ class WorkArea(Protocol):
         ...
 
     def older_than(self, age: timedelta) -> AsyncIterator[WorkKey]:
-        """Drafts not touched for that long, published or not."""
+        """Drafts of others that were not touched for that long."""
         ...

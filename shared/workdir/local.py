@@ -69,6 +69,9 @@ class LocalWorkArea:
             raise WorkAreaGone(f"chunk {key.chunk} has no {name} from fence {key.fence}")
         return path
 
+    async def release(self, job: UUID, chunk: int) -> None:
+        """Nothing: all of it lies on the shared volume."""
+
     async def discard(self, key: WorkKey) -> None:
         folder = self._folder(key)
         await asyncio.to_thread(_remove_folders, folder, _unpublished(folder))

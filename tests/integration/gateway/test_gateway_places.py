@@ -111,8 +111,9 @@ def test_a_root_that_is_no_store_stops_the_start(settings: GatewaySettings, root
 
 
 @pytest.mark.parametrize("url", ["az://lake", "az://lake/spool", "az://lake/spool/lists"])
-def test_a_spool_in_a_store_is_out_of_bounds(settings: GatewaySettings, url: str) -> None:
-    theirs = settings.model_copy(update={"spool_url": "az://lake/spool"})
+@pytest.mark.parametrize("setting", ["spool_url", "work_url"])
+def test_what_services_keep_in_a_store_is_out_of_bounds(settings: GatewaySettings, setting: str, url: str) -> None:
+    theirs = settings.model_copy(update={setting: "az://lake/spool"})
 
     assert holds_own_files(theirs, Destination.parse(url))
     assert not holds_own_files(theirs, Destination.parse("az://lake/spools"))
