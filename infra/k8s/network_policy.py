@@ -1,4 +1,4 @@
-"""Writes network-policy.yaml beside this file from the guard's address table; a test refuses a stale one.
+"""Writes base/downloader-network.yaml from the guard's address table; a test refuses a stale one.
 
 The guard is the first wall and may have a bug; the network is the second. Run it after a change of the table:
 `python infra/k8s/network_policy.py`.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shared.guard import DEFAULT_PORTS, REFUSED_V4, REFUSED_V6, V6_GLOBAL
 
-POLICY = Path(__file__).with_name("network-policy.yaml")
+POLICY = Path(__file__).with_name("base") / "downloader-network.yaml"
 
 _HEAD = """\
 # Written by network_policy.py from the address table of shared/guard.py: change the table, then run it.

@@ -14,7 +14,7 @@ from shared.guard import DEFAULT_PORTS, METADATA, Guard
 from tests.architecture.tree import ROOT
 
 _FOLDER = ROOT / "infra" / "k8s"
-_POLICY: dict[str, Any] = yaml.safe_load((_FOLDER / "network-policy.yaml").read_text())
+_POLICY: dict[str, Any] = yaml.safe_load((_FOLDER / "base" / "downloader-network.yaml").read_text())
 _GUARD = Guard()
 #: The rule that names blocks of the internet; the others name pods.
 _INTERNET = [rule for rule in _POLICY["spec"]["egress"] if any("ipBlock" in place for place in rule["to"])]
