@@ -27,6 +27,7 @@ from shared.db.bells import Bell
 from shared.errors import TransientError
 from shared.messages import BellKeys, ChunkMessage
 from shared.pipeline import DEFAULT_CELL, PIPELINE, Stage
+from shared.sentinel import SentinelAddress, is_sentinel
 from shared.settings import Settings
 from shared.trace import Trace
 
@@ -97,7 +98,7 @@ def _queue(name: str) -> Queue:
 
 def build_app(settings: Settings, stage: Stage | None = None) -> Celery:
     """An app that can ring every stage, and that consumes only `stage` (in this cell) when it is a worker's."""
-    app = Celery("pixcrawler", broker=settings.broker(), set_as_current=True)
+    app = Celery("pixcrawler", broker=_kombu_url(settings.broker()), set_as_current=True)
     app.amqp.Connection = _Connection
     app.bell_keys = BellKeys.of(settings)  # not in `app.conf`, which Celery shows to people
     cells = {DEFAULT_CELL, settings.cell}
@@ -141,18 +142,24 @@ def _limits(stage: Stage) -> dict[str, float]:
     return {"soft_time_limit": deadline + _SOFT_LIMIT_AFTER, "time_limit": deadline + _HARD_LIMIT_AFTER}
 
 
+def _kombu_url(url: str) -> str:
+    return SentinelAddress.parse(url).broker_url() if is_sentinel(url) else url
+
+
 def _transport_options(url: str, stage: Stage | None) -> dict[str, Any]:
     if url.startswith("amqp"):
         return {"confirm_publish": True, **_REFUSED_AT_ONCE}
     unacked = f"pixcrawler:unacked:{stage.service if stage else 'nobody'}"
+    patience = {"socket_timeout": 5, "socket_connect_timeout": 3}
+    behind = {"master_name": SentinelAddress.parse(url).master, "sentinel_kwargs": patience} if is_sentinel(url) else {}
     return {
         **_REFUSED_AT_ONCE,
+        **behind,
+        **patience,
         "unacked_key": unacked,
         "unacked_index_key": f"{unacked}:index",
         "unacked_mutex_key": f"{unacked}:mutex",
         "visibility_timeout": 3600,
-        "socket_timeout": 5,
-        "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "health_check_interval": 10,
     }

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.pipeline import DEFAULT_CELL, LEASE
+from shared.sentinel import SCHEME, SentinelAddress, is_sentinel
 
 ENV_PREFIX = "PIXCRAWLER_"
 #: The exit code for settings that cannot be used (EX_CONFIG of sysexits).
@@ -88,8 +89,15 @@ class Settings(StorageSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("must be redis://, rediss:// or unix://")
+        if urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix", SCHEME):
+            raise ValueError("must be redis://, rediss://, sentinel:// or unix://")
+        return value
+
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _names_its_sentinels(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and is_sentinel(value.get_secret_value()):
+            SentinelAddress.parse(value.get_secret_value())
         return value
 
     @field_validator("redis_url", "broker_url")
