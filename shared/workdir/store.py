@@ -80,7 +80,7 @@ class StoreWorkArea:
 
     async def release(self, job: UUID, chunk: int) -> None:
         if self._folder is not None:
-            await asyncio.to_thread(_remove, self._folder / _chunk_prefix(job, chunk))
+            await asyncio.to_thread(_remove, self._folder / _local(job, chunk))
 
     async def discard(self, key: WorkKey) -> None:
         if self._folder is not None:
@@ -143,8 +143,13 @@ def _gone(key: WorkKey, name: str) -> WorkAreaGone:
     return WorkAreaGone(f"chunk {key.chunk} has no {name} from fence {key.fence}")
 
 
+def _local(job: UUID, chunk: int) -> str:
+    """The folder of a chunk; one level, so that removing it leaves nothing of a job behind."""
+    return f"{job}-{chunk}"
+
+
 def _place(key: WorkKey, kind: str) -> str:
-    return f"{_chunk_prefix(key.job, key.chunk)}f{key.fence}.{kind}"
+    return f"{_local(key.job, key.chunk)}/f{key.fence}.{kind}"
 
 
 def _chunk_prefix(job: UUID, chunk: int) -> str:

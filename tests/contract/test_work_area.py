@@ -147,6 +147,7 @@ async def test_separate_disks_keep_nothing_of_a_chunk_that_left(tmp_path: Path) 
     await second.release(JOB, 3)
 
     assert files_below(tmp_path) == []
+    assert list(copy.parents[2].iterdir()) == [], "nor an empty folder for each job there ever was"
     assert list(store.objects) == [f"{JOB}/3/f1/pack"]
 
 
