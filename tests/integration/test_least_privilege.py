@@ -16,7 +16,6 @@ from shared.pipeline import Tier
 from tests.architecture.tree import SERVICES
 from tests.core import board_at
 from tests.privileges import database_url_for, redis_url_for, with_database_roles, with_redis_users
-from tests.servers import free_port
 from tests.system import System
 
 pytestmark = pytest.mark.timeout(180)
@@ -53,13 +52,11 @@ async def test_a_whole_job_runs_with_every_service_as_its_own_user(
 @contextmanager
 def all_running(system: System) -> Iterator[str]:
     """All services, each as its own user; the gateway's address."""
-    port = free_port()
     services = [
         system.start(
             name,
             REDIS_URL=redis_url_for(name, system.redis_url),
             DATABASE_URL=database_url_for(name, system.database_url),
-            LISTEN_PORT=str(port),
             BELL_KEY="b" * 32,
         )
         for name in SERVICES
@@ -67,7 +64,7 @@ def all_running(system: System) -> Iterator[str]:
     try:
         for service in services:
             service.wait_until_ready()
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{services[SERVICES.index('gateway')].api_port}"
     finally:
         for service in services:
             if service.process.poll() is None:
