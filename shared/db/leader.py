@@ -4,12 +4,13 @@ A transaction of the leader begins by locking the row, so a successor waits for 
 transaction finds the row is not its own and does nothing.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.db.session import transaction
@@ -34,22 +35,38 @@ class Term:
 
 
 async def acquire(connection: AsyncConnection, holder: str, *, lease: timedelta = LEADER_LEASE) -> Term | None:
-    """Takes or renews the lease; None while another holds it. The term rises when the lease had lapsed."""
-    row = (
-        await connection.execute(
-            text("""
-                INSERT INTO leader AS lease (name, holder, term, expires_at)
-                VALUES (:name, :holder, 1, clock_timestamp() + CAST(:lease AS interval))
-                ON CONFLICT (name) DO UPDATE SET
-                    holder = excluded.holder, expires_at = excluded.expires_at,
-                    term = lease.term + CASE WHEN lease.holder = excluded.holder
-                                              AND lease.expires_at > clock_timestamp() THEN 0 ELSE 1 END
-                WHERE lease.holder = excluded.holder OR lease.expires_at < clock_timestamp()
-                RETURNING term"""),
-            {"name": _NAME, "holder": holder, "lease": lease},
-        )
-    ).first()
+    """Renews the lease, or takes it when it has lapsed; None while another holds it. The term rises when it is taken.
+
+    A renewal waits for nobody; who takes the lease waits until the former leader's open transactions have ended.
+    """
+    values = {"name": _NAME, "holder": holder, "lease": lease}
+    renewed = await connection.execute(
+        text("""
+            UPDATE leader SET expires_at = clock_timestamp() + CAST(:lease AS interval)
+            WHERE name = :name AND holder = :holder AND expires_at > clock_timestamp() RETURNING term"""),
+        values,
+    )
+    if (row := renewed.first()) is None:
+        row = await _take(connection, values)
     return Term(holder=holder, number=row.term) if row else None
+
+
+async def _take(connection: AsyncConnection, values: Mapping[str, Any]) -> Row[Any] | None:
+    # Alone it would not wait for FOR KEY SHARE, which an update of other columns than the key passes by.
+    await connection.execute(
+        text("SELECT FROM leader WHERE name = :name AND expires_at < clock_timestamp() FOR UPDATE"), values
+    )
+    taken = await connection.execute(
+        text("""
+            INSERT INTO leader AS lease (name, holder, term, expires_at)
+            VALUES (:name, :holder, 1, clock_timestamp() + CAST(:lease AS interval))
+            ON CONFLICT (name) DO UPDATE SET
+                holder = excluded.holder, expires_at = excluded.expires_at, term = lease.term + 1
+            WHERE lease.expires_at < clock_timestamp()
+            RETURNING term"""),
+        values,
+    )
+    return taken.first()
 
 
 async def resign(connection: AsyncConnection, term: Term) -> None:
@@ -69,7 +86,7 @@ async def leading(engine: AsyncEngine, term: Term) -> AsyncIterator[AsyncConnect
         held = await connection.execute(
             text("""
                 SELECT 1 FROM leader WHERE name = :name AND holder = :holder AND term = :term
-                AND expires_at > clock_timestamp() FOR SHARE"""),
+                AND expires_at > clock_timestamp() FOR KEY SHARE"""),
             {"name": _NAME, "holder": term.holder, "term": term.number},
         )
         if held.first() is None:

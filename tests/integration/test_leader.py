@@ -97,14 +97,21 @@ async def test_a_successor_waits_for_the_leaders_open_transaction(database_url: 
     async with board_at(database_url) as board:
         first = await _acquire(board, "first")
         assert first
-        async with leader.leading(board.engine, first) as connection:
-            await leader.clock(connection)
-            await connection.exec_driver_sql("SELECT 1")
-            taking_over = asyncio.create_task(_acquire(board, "first"))
+        async with leader.leading(board.engine, first):
+            await _lapse(board)
+            taking_over = asyncio.create_task(_acquire(board, "second"))
             await until("the successor waits for a lock", _somebody_waits(board))
             assert not taking_over.done()
 
-        assert await taking_over == first
+        assert await taking_over == Term(holder="second", number=first.number + 1)
+
+
+async def test_a_leader_renews_beside_its_own_open_transactions(database_url: str) -> None:
+    async with board_at(database_url) as board:
+        term = await _acquire(board, "first")
+        assert term
+        async with leader.leading(board.engine, term), asyncio.timeout(2):
+            assert await _acquire(board, "first") == term
 
 
 def _somebody_waits(board: Board) -> Callable[[], Awaitable[bool]]:
