@@ -65,6 +65,20 @@ async def test_postgresql_that_stands_still_takes_nobodys_chunk_away(ours: World
     assert ours.dead() == []
 
 
+@long
+@pytest.mark.parametrize("milliseconds", [100, 300])
+async def test_a_slow_way_to_postgresql_only_costs_time(ours: World, milliseconds: int) -> None:
+    """That long there and back, for every question."""
+    ours.to_postgres.delay(milliseconds / 2000)
+
+    job = await ours.submit()
+    await ours.has_ended(job, limit_seconds=240)
+    ours.heal()
+
+    await ours.has_kept_its_promises(job)
+    assert ours.dead() == []
+
+
 @pytest.mark.parametrize("how", ["terminated", pytest.param("cut", marks=long)])
 async def test_connections_to_postgresql_ended_at_every_move_lose_nothing(ours: World, how: str) -> None:
     admin = await owner_of_database(ours)
