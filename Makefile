@@ -26,8 +26,9 @@ up: .local ## Start the whole system on this machine and stay until Ctrl-C
 	@"$(BIN)/pixcrawler" up
 
 ##@ Check
+# Most tests wait for processes and servers: three at a time keep two processors busy. Each has servers of its own.
 test: lint types imports .dev ## Everything, as CI does: style, types, imports and all tests
-	@"$(BIN)/pytest"
+	@"$(BIN)/pytest" -n 3 --dist loadfile
 
 check: test ## The same
 

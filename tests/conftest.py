@@ -85,9 +85,11 @@ def own_redis() -> Iterator[servers.Valkey]:
         yield server
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cheap suites first, so that a plain mistake is seen soon."""
-    order = ("unit", "architecture", "contract", "integration", "e2e", "faults", "containers")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Cheap suites first, so that a plain mistake is seen soon; long ones first where several processes share them."""
+    order = ["unit", "architecture", "contract", "integration", "e2e", "faults", "containers"]
+    if hasattr(config, "workerinput"):
+        order.reverse()
     places = {folder: place for place, folder in enumerate(order)}
     items.sort(key=lambda item: places.get(item.path.relative_to(_TESTS).parts[0], 0))
 

@@ -7,7 +7,7 @@ import pytest
 from tests.architecture.tree import SERVICES
 from tests.containers.deployment import TAG, docker
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("system")]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900), pytest.mark.usefixtures("system")]
 
 _IMAGES = ("migration", *SERVICES)
 #: Prints what lies in the image's folder of code, compilers and what pip left behind.

@@ -31,6 +31,10 @@ def test_every_single_mistyped_character_is_noticed() -> None:
         assert parse_key(key[:place] + wrong + key[place + 1 :]) is None
 
 
-@pytest.mark.parametrize("text", ["", "pxc_", "Bearer x", "pxc_é", new_key() + "\n", " " + new_key(), new_key()[:-1]])
+@pytest.mark.parametrize(
+    "text",
+    ["", "pxc_", "Bearer x", "pxc_é", new_key() + "\n", " " + new_key(), new_key()[:-1]],
+    ids=["nothing", "prefix", "scheme", "accent", "line-feed", "space", "short"],
+)
 def test_anything_else_is_no_key(text: str) -> None:
     assert parse_key(text) is None

@@ -160,7 +160,7 @@ def test_each_address_has_its_class(address: str, expected: str | None) -> None:
     assert address_class(ip_address(address)) == expected
 
 
-@pytest.mark.parametrize("address", [*(address for address, _ in ADDRESSES), *map(str, METADATA)])
+@pytest.mark.parametrize("address", [*(address for address, _ in ADDRESSES), *sorted(map(str, METADATA))])
 def test_a_firewall_with_the_table_refuses_what_the_guard_refuses(address: str) -> None:
     parsed = ip_address(address)
     is_open = (

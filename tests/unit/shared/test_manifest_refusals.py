@@ -68,7 +68,7 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         ("a.tsv", "url\n\n"),
         ("a.jsonl", "\n"),
         ("a.json", " [ ] "),
-        ("a.txt.gz", gzip.compress(b"")),
+        ("a.txt.gz", gzip.compress(b"", mtime=0)),
     ],
 )
 def test_an_empty_list_has_no_rows(tmp_path: Path, name: str, content: str | bytes) -> None:
