@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from scheduler.shards import digest_of, fetch, without_rows, without_rows_in_table
+from scheduler.shards import fetch, without_rows, without_rows_in_table
 from scheduler.tombstones import Purges, emptied, emptied_rows, moved
 from shared.chunk import Claim, NewObject
 from shared.db import leader, purges
@@ -35,6 +35,7 @@ from shared.index import (
     object_keys,
     to_parquet,
 )
+from shared.manifest import digest_of
 from shared.recipe import ImageFormat, ImageKind, OutputFormat
 from shared.records import key_of
 from shared.resources import Resources

@@ -1,6 +1,5 @@
 """Shards without some of their pictures: read member by member, written anew, the rest kept byte for byte."""
 
-import hashlib
 import tarfile
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -28,12 +27,6 @@ async def fetch(store: ObjectStore, key: str, path: Path) -> None:
     with path.open("wb") as file:
         for offset in range(0, stored.size_bytes, _PIECE):
             file.write(await store.get(key, offset=offset, length=min(_PIECE, stored.size_bytes - offset)))
-
-
-def digest_of(path: Path) -> str:
-    """The sha256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def without_rows(key: str, old: Path, new: Path, rows: Collection[int]) -> bool:
