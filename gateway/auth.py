@@ -11,9 +11,9 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from gateway.credentials import Scope, parse_key
 from gateway.problems import ApiError, Code
 from gateway.services import Services, services_of
-from shared.db import tenants
+from shared.db import api_keys
 from shared.db.session import transaction
-from shared.pipeline import Tier
+from shared.db.tenants import Tenant
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="An API key as bearer token")
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="header", description="The same key, by header")
@@ -26,15 +26,17 @@ _NO_HASH = bytes(32)
 class Caller:
     """A tenant, by one of its keys."""
 
-    tenant_id: UUID
-    tenant: str
-    tier: Tier
+    tenant: Tenant
     key_id: str
     scopes: frozenset[str]
 
+    @property
+    def tenant_id(self) -> UUID:
+        return self.tenant.id
+
 
 def requires(scope: Scope) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that gives the caller. Raises ApiError without a valid key (401) or without the scope (403)."""
+    """A dependency that gives the caller. Raises ApiError: no valid key (401), suspended or out of scope (403)."""
 
     async def caller(
         request: Request,
@@ -50,26 +52,28 @@ def requires(scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
 
 async def identify(services: Services, presented: str | None) -> Caller:
-    """The caller of a presented key. Raises ApiError (401)."""
+    """The caller of a presented key. Raises ApiError (401, 403)."""
     if not presented:
         raise _unauthorized("give your API key in the header, as Authorization: Bearer pxc_…")
     credential = parse_key(presented)
     if credential is None:
         raise _unauthorized("this is not an API key, or it is mistyped; copy it again")
     async with transaction(services.resources.engine) as connection:
-        key = await tenants.key(connection, credential.id)
+        key = await api_keys.get(connection, credential.id)
         is_right = credential.matches(key.secret_hash if key else _NO_HASH)
         if key is None or not is_right or not key.is_valid:
             raise _unauthorized("this API key is unknown, expired or revoked; ask the operator for another")
-        await tenants.note_use(connection, key.id)
-    return Caller(tenant_id=key.tenant_id, tenant=key.tenant, tier=key.tier, key_id=key.id, scopes=key.scopes)
+        await api_keys.note_use(connection, key.id)
+    if key.tenant.suspended_at is not None:
+        raise ApiError(Code.TENANT_SUSPENDED, "this account is suspended; ask the operator why")
+    return Caller(tenant=key.tenant, key_id=key.id, scopes=key.scopes)
 
 
 async def is_still_valid(services: Services, caller: Caller) -> bool:
     """Whether the key behind an open stream is still good."""
     async with transaction(services.resources.engine) as connection:
-        key = await tenants.key(connection, caller.key_id)
-    return key is not None and key.is_valid
+        key = await api_keys.get(connection, caller.key_id)
+    return key is not None and key.is_valid and key.tenant.suspended_at is None
 
 
 def _unauthorized(detail: str) -> ApiError:

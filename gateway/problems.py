@@ -29,6 +29,7 @@ class Code(StrEnum):
     MALFORMED_REQUEST = "malformed_request"  #: the body or a parameter cannot even be read
     UNAUTHORIZED = "unauthorized"  #: no key, or one that is mistyped, unknown, expired or revoked
     FORBIDDEN = "forbidden"  #: the key lacks the scope
+    TENANT_SUSPENDED = "tenant_suspended"  #: the operator has shut the account out for now
     NOT_FOUND = "not_found"  #: no such page, or nothing of that id that is yours
     METHOD_NOT_ALLOWED = "method_not_allowed"
     DESTINATION_TAKEN = "destination_taken"  #: another dataset is known to lie there
@@ -59,6 +60,7 @@ _STATUS = {
     Code.MALFORMED_REQUEST: HTTPStatus.BAD_REQUEST,
     Code.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
     Code.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    Code.TENANT_SUSPENDED: HTTPStatus.FORBIDDEN,
     Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
     Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     Code.DESTINATION_TAKEN: HTTPStatus.CONFLICT,

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.pipeline import NEW_TENANT_AGE, NEW_TENANT_ROWS, Tier
+from shared.pipeline import Tier, tier_of
 
 #: The clock runs slowly while the next chunk's fair start is longer ago than this: two chunks of a free tenant.
 LAG_SECONDS = 12.0
@@ -60,15 +60,6 @@ def virtual_start(*, clock: float, tenant_last: float, tier: Tier) -> float:
 def score(virtual_start: float, tier: Tier) -> float:
     """The chunk's place in the order of admission, lowest first."""
     return virtual_start - tier.head_start.total_seconds()
-
-
-def tier_of(*, plan: Tier, created_at: datetime, now: datetime, rows_planned: int) -> Tier:
-    """The tier of a tenant's next chunk: new within its first days and first rows, then its plan.
-
-    Both must hold, so that signing up anew does not buy a place in front for ten million rows.
-    """
-    is_new = now - created_at < NEW_TENANT_AGE and rows_planned < NEW_TENANT_ROWS
-    return Tier.NEW if is_new else plan
 
 
 @dataclass(frozen=True, kw_only=True)

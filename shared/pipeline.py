@@ -11,7 +11,7 @@ down; broker, database constraint, metric labels and docs derive from this page.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 SECOND = timedelta(seconds=1)
@@ -240,3 +240,12 @@ class Tier(StrEnum):
 #: A tenant counts as new while its account is younger than this and within its first rows.
 NEW_TENANT_AGE = timedelta(days=14)
 NEW_TENANT_ROWS = 50_000
+
+
+def tier_of(*, plan: Tier, created_at: datetime, now: datetime, rows_planned: int) -> Tier:
+    """The tier of a tenant's next chunk: new within its first days and first rows, then its plan.
+
+    Both must hold, so that signing up anew does not buy a place in front for ten million rows.
+    """
+    is_new = now - created_at < NEW_TENANT_AGE and rows_planned < NEW_TENANT_ROWS
+    return Tier.NEW if is_new else plan

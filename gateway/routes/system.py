@@ -16,7 +16,7 @@ routes = APIRouter(tags=["system"])
 @routes.get("/v1/me", operation_id="getMe", responses=problems())
 async def get_me(caller: Reader) -> Me:
     """The tenant behind the key, its tier as agreed, and what the key may do."""
-    return Me(tenant=caller.tenant, tier=caller.tier, scopes=sorted(caller.scopes))
+    return Me(tenant=caller.tenant.name, tier=caller.tenant.plan, scopes=sorted(caller.scopes))
 
 
 @routes.get("/livez", operation_id="getLive", responses={200: {"description": "The process turns"}})

@@ -64,11 +64,13 @@ class Tenant(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
     name: Mapped[str] = mapped_column(unique=True)
     plan: Mapped[str] = mapped_column(server_default=Tier.FREE)
+    #: {"open_jobs": n, …}: what was agreed with this tenant; the rest is as for its tier (shared/quotas.py).
     quotas: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     rows_planned: Mapped[int] = mapped_column(BigInteger, server_default="0")
     #: The fair start of the tenant's newest chunk, seconds on the scheduler's virtual clock.
     last_virtual_start: Mapped[float] = mapped_column(server_default="0")
     created_at: Mapped[datetime] = _now()
+    suspended_at: Mapped[datetime | None]
 
 
 class ApiKey(Base):
@@ -85,6 +87,7 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    replaced_by: Mapped[str | None]  # id of the key that was made to take its place
 
 
 class Dataset(Base):

@@ -1,6 +1,7 @@
-"""Tenants and their API keys."""
+"""Tenants: who submits jobs, what was agreed with them, and what they have used today."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,52 +10,69 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.pipeline import Tier
+from shared.pipeline import FINAL_JOB_STATES, Tier, tier_of
+from shared.quotas import Limits, Quota, Usage, read_limits
+
+#: What `read` makes a tenant of, under names that do not meet those of a joined table.
+COLUMNS = """tenants.id AS tenant_id, tenants.name AS tenant_name, plan, quotas, rows_planned,
+    tenants.created_at AS tenant_created_at, suspended_at, clock_timestamp() AS seen_at"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Key:
-    """An API key and whose it is. The secret itself is kept nowhere."""
+class Tenant:
+    """A tenant as it was when it was read."""
 
-    id: str
+    id: UUID
     name: str
-    tenant_id: UUID
-    tenant: str
-    tier: Tier  #: as agreed; a new tenant's head start is the scheduler's business
-    secret_hash: bytes
-    scopes: frozenset[str]
-    is_valid: bool  #: neither revoked nor expired, by the database's clock
+    plan: Tier  #: as agreed
+    quotas: Mapping[Quota, int | None]  #: as agreed with this one; the rest is as for its tier
+    rows_planned: int  #: of all its jobs
     created_at: datetime
-    last_used_at: datetime | None
+    suspended_at: datetime | None
+    seen_at: datetime  #: by the database's clock
+
+    @property
+    def tier(self) -> Tier:
+        """The one that counts now: a new tenant has a head start."""
+        return tier_of(plan=self.plan, created_at=self.created_at, now=self.seen_at, rows_planned=self.rows_planned)
+
+    def limits(self, by_tier: Mapping[Tier, Limits]) -> Limits:
+        """The limits that hold for it, given those of the tiers."""
+        return {**by_tier.get(self.tier, {}), **self.quotas}
 
 
-_KEY = """
-    SELECT api_keys.id, api_keys.name, tenant_id, tenants.name AS tenant, plan AS tier, secret_hash, scopes,
-           revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp()) AS is_valid,
-           api_keys.created_at, last_used_at
-    FROM api_keys JOIN tenants ON tenants.id = tenant_id"""
-
-
-async def key(connection: AsyncConnection, key_id: str) -> Key | None:
-    """The key of that id, valid or not; None for one that never was."""
-    found = (await connection.execute(text(f"{_KEY} WHERE api_keys.id = :id"), {"id": key_id})).one_or_none()
-    return None if found is None else _key(found)
-
-
-async def note_use(connection: AsyncConnection, key_id: str) -> None:
-    """Remembers that the key was used; written at most once a minute."""
-    await connection.execute(
-        text("""
-            UPDATE api_keys SET last_used_at = clock_timestamp()
-            WHERE id = :id AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')"""),
-        {"id": key_id},
+def read(row: Row[Any]) -> Tenant:
+    """The tenant of a row that has `COLUMNS`."""
+    return Tenant(
+        id=row.tenant_id,
+        name=row.tenant_name,
+        plan=Tier(row.plan),
+        quotas=read_limits(row.quotas),
+        rows_planned=row.rows_planned,
+        created_at=row.tenant_created_at,
+        suspended_at=row.suspended_at,
+        seen_at=row.seen_at,
     )
 
 
-async def keys(connection: AsyncConnection) -> list[Key]:
-    """All keys, by tenant and age."""
-    found = await connection.execute(text(f"{_KEY} ORDER BY tenants.name, api_keys.created_at, api_keys.id"))
-    return [_key(row) for row in found]
+async def every(connection: AsyncConnection) -> list[Tenant]:
+    """All tenants, by name."""
+    found = await connection.execute(text(f"SELECT {COLUMNS} FROM tenants ORDER BY name"))
+    return [read(row) for row in found]
+
+
+async def get(connection: AsyncConnection, tenant_id: UUID) -> Tenant | None:
+    """The tenant of that id; None when there is none."""
+    found = await connection.execute(text(f"SELECT {COLUMNS} FROM tenants WHERE id = :id"), {"id": tenant_id})
+    row = found.one_or_none()
+    return None if row is None else read(row)
+
+
+async def named(connection: AsyncConnection, name: str) -> Tenant | None:
+    """The tenant of that name; None when there is none."""
+    found = await connection.execute(text(f"SELECT {COLUMNS} FROM tenants WHERE name = :name"), {"name": name})
+    row = found.one_or_none()
+    return None if row is None else read(row)
 
 
 async def ensure_tenant(connection: AsyncConnection, name: str, tier: Tier) -> UUID:
@@ -73,26 +91,50 @@ async def is_alone(connection: AsyncConnection) -> bool:
     return len(found.all()) < 2
 
 
-async def add_key(
-    connection: AsyncConnection, *, tenant_id: UUID, key_id: str, secret_hash: bytes, name: str, scopes: Sequence[str]
-) -> None:
-    """Stores a new key. The id must be fresh."""
-    await connection.execute(
+async def change_plan(connection: AsyncConnection, tenant_id: UUID, plan: Tier) -> bool:
+    """Agrees on another tier, for chunks planned from now on. False when there is no such tenant."""
+    return await _changed(connection, tenant_id, "plan = :plan", plan=plan)
+
+
+async def set_quotas(connection: AsyncConnection, tenant_id: UUID, limits: Limits) -> bool:
+    """Agrees on limits of its own, instead of those agreed before. False when there is no such tenant."""
+    written = json.dumps({str(quota): limit for quota, limit in limits.items()})
+    return await _changed(connection, tenant_id, "quotas = CAST(:quotas AS jsonb)", quotas=written)
+
+
+async def suspend(connection: AsyncConnection, tenant_id: UUID) -> bool:
+    """Shuts its keys out until it is let in again; its jobs go on. False when there is no such tenant."""
+    return await _changed(connection, tenant_id, "suspended_at = coalesce(suspended_at, clock_timestamp())")
+
+
+async def let_in(connection: AsyncConnection, tenant_id: UUID) -> bool:
+    """Ends a suspension. False when there is no such tenant."""
+    return await _changed(connection, tenant_id, "suspended_at = NULL")
+
+
+async def usage(connection: AsyncConnection, tenant_id: UUID) -> Usage:
+    """What its jobs have used: those that have not ended, and those submitted since midnight UTC."""
+    found = await connection.execute(
         text("""
-            INSERT INTO api_keys (id, tenant_id, name, secret_hash, scopes)
-            VALUES (:id, :tenant, :name, :hash, :scopes)"""),
-        {"id": key_id, "tenant": tenant_id, "name": name, "hash": secret_hash, "scopes": list(scopes)},
+            SELECT count(*) FILTER (WHERE state <> ALL(:final)) AS open_jobs,
+                   coalesce(sum(planned_rows) FILTER (WHERE created_at >= today), 0)::bigint AS rows_a_day,
+                   coalesce(sum(stored_bytes) FILTER (WHERE created_at >= today), 0)::bigint AS bytes_a_day,
+                   clock_timestamp() AS at
+            FROM jobs, (SELECT date_trunc('day', now(), 'UTC') AS today) AS days
+            WHERE tenant_id = :tenant AND (created_at >= today OR state <> ALL(:final))"""),
+        {"tenant": tenant_id, "final": sorted(FINAL_JOB_STATES)},
+    )
+    return Usage(**found.one()._mapping)
+
+
+async def take_turns(connection: AsyncConnection, tenant_id: UUID) -> None:
+    """Until the transaction ends, no other one of this tenant's gets past here: for counting and then adding."""
+    await connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended('tenant ' || CAST(:tenant AS text), 0))"),
+        {"tenant": str(tenant_id)},
     )
 
 
-async def revoke_key(connection: AsyncConnection, key_id: str) -> bool:
-    """Makes a key useless, at once. False when there is no such key; repeating it is harmless."""
-    revoked = await connection.execute(
-        text("UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = :id"), {"id": key_id}
-    )
-    return revoked.rowcount > 0
-
-
-def _key(row: Row[Any]) -> Key:
-    columns = row._asdict()
-    return Key(**{**columns, "tier": Tier(columns["tier"]), "scopes": frozenset(columns["scopes"])})
+async def _changed(connection: AsyncConnection, tenant_id: UUID, change: str, **values: object) -> bool:
+    done = await connection.execute(text(f"UPDATE tenants SET {change} WHERE id = :id"), {"id": tenant_id, **values})
+    return done.rowcount > 0

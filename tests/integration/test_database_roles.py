@@ -15,6 +15,7 @@ from sqlalchemy.exc import ProgrammingError
 from shared.blocklist import Kind
 from shared.chunk import Claim, NewObject, StageResult
 from shared.db import (
+    api_keys,
     bells,
     blocked,
     cells,
@@ -73,9 +74,11 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
     )
     place: dict[str, Any] = {"tenant_id": scene.tenant, "job_id": scene.job}
     return {
-        "key": partial(tenants.key, key_id="none"),
+        "key": partial(api_keys.get, key_id="none"),
         "is_alone": tenants.is_alone,
-        "note_use": partial(tenants.note_use, key_id="none"),
+        "note_use": partial(api_keys.note_use, key_id="none"),
+        "usage": partial(tenants.usage, tenant_id=scene.tenant),
+        "take_turns": partial(tenants.take_turns, tenant_id=scene.tenant),
         "create": partial(jobs.create, new=new),
         "occupant": partial(jobs.occupant, destination="/there", endpoint=None),
         "newest": partial(jobs.newest, tenant_id=scene.tenant, state=None, before=None, limit=9),

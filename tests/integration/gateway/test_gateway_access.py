@@ -108,6 +108,19 @@ async def test_a_foreign_job_looks_like_one_that_never_was(
     assert await database.fetchval("SELECT state FROM jobs") == "queued"
 
 
+async def test_a_suspended_account_is_told_so_until_it_is_let_in_again(
+    api: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    await database.execute("UPDATE tenants SET suspended_at = now()")
+    shut_out = await api.get("/v1/me")
+    await database.execute("UPDATE tenants SET suspended_at = NULL")
+
+    let_in = await api.get("/v1/me")
+
+    assert_problem(shut_out, 403, Code.TENANT_SUSPENDED)
+    assert let_in.status_code == 200
+
+
 async def test_a_tenant_lists_its_own_jobs_only(
     api: httpx2.AsyncClient, stranger: httpx2.AsyncClient, place: Path
 ) -> None:

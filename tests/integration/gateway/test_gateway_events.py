@@ -209,9 +209,10 @@ async def test_a_database_that_never_comes_is_one_sentence(settings: GatewaySett
     assert code != 0
 
 
-async def test_the_key_command_makes_lists_and_revokes(settings: GatewaySettings) -> None:
+async def test_the_key_command_makes_lists_rotates_and_revokes(settings: GatewaySettings) -> None:
     key = await keys(settings, "create", "--tenant", "local", "--tier", "enterprise", "--name", "laptop")
-    nameless = await keys(settings, "create", "--tenant", "local")
+    nameless = await keys(settings, "create", "--tenant", "local", "--days", "9")
+    successor = await keys(settings, "rotate", nameless.split("_")[1], "--overlap-hours", "2")
     listed = await keys(settings, "list")
     await keys(settings, "revoke", key.split("_")[1])
     after = await keys(settings, "list")
@@ -219,7 +220,8 @@ async def test_the_key_command_makes_lists_and_revokes(settings: GatewaySettings
     assert key.startswith("pxc_")
     assert key.count("\n") == 1
     assert key.split("_")[2] not in listed
-    assert nameless.split("_")[1] in listed
+    assert {nameless.split("_")[1], successor.split("_")[1]} <= set(listed.split())
+    assert listed.count("valid until") == 2
     assert "local\tenterprise\tlaptop\tjobs:read jobs:write\tvalid" in listed
     assert "revoked" in after
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.priority import clock_at, offset_after, offset_at_pass, places, score, tier_of, virtual_start
-from shared.pipeline import CHUNK_ROWS, NEW_TENANT_ROWS, Tier
+from scheduler.priority import clock_at, offset_after, offset_at_pass, places, score, virtual_start
+from shared.pipeline import CHUNK_ROWS, NEW_TENANT_ROWS, Tier, tier_of
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
