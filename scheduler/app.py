@@ -5,7 +5,9 @@ import signal
 from datetime import timedelta
 
 from scheduler.admitter import Admitter
+from scheduler.calendar import Calendar
 from scheduler.caretaker import Caretaker
+from scheduler.housekeeper import Housekeeper
 from scheduler.leadership import Leadership
 from scheduler.loop import Loop
 from scheduler.planner import Planner
@@ -39,6 +41,7 @@ async def serve(settings: SchedulerSettings) -> None:
             planner,
             Admitter(settings, resources, waiting),
             Caretaker(settings, resources, app, leadership),
+            Calendar(resources, app, Housekeeper(settings, resources).errands()),
             wakeup,
             app,
             tick=timedelta(seconds=settings.tick_seconds),

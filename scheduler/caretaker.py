@@ -6,7 +6,6 @@ from datetime import timedelta
 import structlog
 from celery import Celery
 
-from scheduler.housekeeping import tidy_spool
 from scheduler.leadership import Leadership
 from scheduler.settings import SchedulerSettings
 from shared import metrics
@@ -22,8 +21,6 @@ from shared.ringing import ring_all
 
 #: A cell nobody reports from for this long is dead.
 _CELL_DEAD_AFTER = timedelta(minutes=5)
-#: The spool's house is kept this often, and soon after the start, for a stack on a laptop lives only for a run.
-_TIDY_EVERY, _TIDY_FIRST = timedelta(hours=1), timedelta(seconds=15)
 #: Closed in one look.
 _MOST_CLOSED = 50
 
@@ -40,8 +37,6 @@ class Caretaker:
         self._leadership = leadership
         self._hold = timedelta(seconds=settings.hold_seconds)
         self._ring_again = timedelta(seconds=settings.ring_again_seconds)
-        self._tidy_at = time.monotonic() + _TIDY_FIRST.total_seconds()
-        self._unnamed: frozenset[str] = frozenset()
 
     async def ring(self, term: Term) -> None:
         """Rings bells never rung, and those nobody answered."""
@@ -82,15 +77,6 @@ class Caretaker:
         await close_all(self._resources, left, actor="scheduler")
         metrics.mended.labels(what="left_open").inc(len(left))
         return bool(left)
-
-    async def tidy(self) -> None:
-        """Removes from the spool what no job has needed for long, when it is time."""
-        if time.monotonic() < self._tidy_at:
-            return
-        self._tidy_at = time.monotonic() + _TIDY_EVERY.total_seconds()
-        keep = timedelta(days=self._settings.keep_lists_days)
-        done = await tidy_spool(self._resources, keep=keep, suspects=self._unnamed)
-        self._unnamed = done.suspects
 
     async def audit(self, term: Term) -> None:
         """Looks for what should never be, and for cells and workers that are gone."""

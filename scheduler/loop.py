@@ -1,7 +1,7 @@
 """The scheduler's one loop: look, decide, act, wait to be woken or for a second.
 
 Only the leader acts. What takes long or waits for a client's destination runs beside the loop, so that it is never
-in the way of admission: planning, a part at a time; closing chunks; purging some; finishing jobs.
+in the way of admission: planning, a part at a time; closing chunks; purging some; finishing jobs; the calendar.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import structlog
 from celery import Celery
 
 from scheduler.admitter import WAITING_FOR, Admitter
+from scheduler.calendar import Calendar
 from scheduler.caretaker import Caretaker
 from scheduler.finisher import Finisher
 from scheduler.leadership import Leadership
@@ -33,6 +34,8 @@ _STALLED = timedelta(seconds=5)
 _REST = 0.5
 #: Seconds between two readings of the figures that only the leader tells.
 _TRUTH_EVERY = 5.0
+#: Seconds between two looks at the calendar.
+_CALENDAR_EVERY = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +59,7 @@ class Loop:
         planner: Planner,
         admitter: Admitter,
         caretaker: Caretaker,
+        calendar: Calendar,
         wakeup: Wakeup,
         app: Celery,
         *,
@@ -88,9 +92,9 @@ class Loop:
         self._works = (
             (self._plan, _REST),
             (self._close, _REST),
-            (self._tidy, _REST),
             (self._purger.purge, _REST),
             (self._tell_truth, _TRUTH_EVERY),
+            (calendar.keep_calendar, _CALENDAR_EVERY),
         )
 
     @property
@@ -158,10 +162,6 @@ class Loop:
 
     async def _close(self, _term: Term) -> bool:
         return await self._caretaker.close_left()
-
-    async def _tidy(self, _term: Term) -> bool:
-        await self._caretaker.tidy()
-        return False
 
     def _notice_stall(self) -> None:
         now = time.monotonic()

@@ -24,4 +24,19 @@ class SchedulerSettings(Settings):
     keep_lists_days: float = Field(
         default=30.0, ge=1, le=3650, description="Lists and plans stay this long after their last job has ended"
     )
+    keep_keys_days: float = Field(
+        default=90.0, ge=1, le=3650, description="API keys are forgotten this long after they expired or were revoked"
+    )
+    keep_history_days: float = Field(
+        default=90.0,
+        ge=1,
+        le=3650,
+        description="Moves of chunks are forgotten this long after their job has ended, and runs of the calendar",
+    )
+    keep_fingerprints_days: float = Field(
+        default=365.0,
+        ge=1,
+        le=3650,
+        description="A dataset to which nothing was added for this long is not compared with later rows any more",
+    )
     tick_seconds: float = Field(default=1.0, gt=0, le=60, description="How often it looks without being woken")

@@ -46,6 +46,10 @@ GRANT SELECT ON chunk_events TO pixcrawler_gateway;
 GRANT UPDATE (redrive_asked_at, dropped_at) ON chunks TO pixcrawler_gateway;
 GRANT SELECT, DELETE ON poison_messages TO pixcrawler_gateway;
 GRANT INSERT ON uploads TO pixcrawler_gateway;
+-- Administrators let entries of the calendar rest, and wish runs of them; the scheduler carries these out.
+GRANT SELECT ON calendar, calendar_runs TO pixcrawler_gateway;
+GRANT UPDATE (is_enabled) ON calendar TO pixcrawler_gateway;
+GRANT INSERT ON calendar_runs TO pixcrawler_gateway;
 GRANT USAGE ON SEQUENCE blocked_id_seq TO pixcrawler_gateway;
 
 -- The scheduler: plans, admits, mends and finishes. It neither makes jobs nor changes what was asked for.
@@ -72,6 +76,11 @@ GRANT DELETE ON objects TO pixcrawler_scheduler;
 GRANT SELECT (dataset_id, row), DELETE ON fingerprints TO pixcrawler_scheduler;
 GRANT SELECT, INSERT, UPDATE (removed_at) ON removals TO pixcrawler_scheduler;
 GRANT USAGE ON SEQUENCE removals_id_seq TO pixcrawler_scheduler;
+
+-- It keeps the calendar, and forgets what is old. Of API keys it sees only how long they have been useless.
+GRANT SELECT, INSERT, UPDATE, DELETE ON calendar, calendar_runs TO pixcrawler_scheduler;
+GRANT SELECT (id, expires_at, revoked_at), DELETE ON api_keys TO pixcrawler_scheduler;
+GRANT SELECT (id, chunk_id, at), DELETE ON chunk_events TO pixcrawler_scheduler;
 
 -- Whoever moves a chunk on: its state, never its place, its rows or its plan. Whoever ends one frees its slot, stores
 -- the index and adds to the job's sums.

@@ -333,12 +333,14 @@ class CalendarEntry(Base):
     arguments: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     is_enabled: Mapped[bool] = mapped_column(server_default="true")
     last_due_at: Mapped[datetime | None]
+    next_due_at: Mapped[datetime | None]  # for people
 
 
 class CalendarRun(Base):
     """One due run of an entry, unique by its due time: nothing is done twice."""
 
     __tablename__ = "calendar_runs"
+    __table_args__ = (Index("calendar_runs_open", "entry", postgresql_where=text("finished_at IS NULL")),)
 
     entry: Mapped[str] = mapped_column(ForeignKey("calendar.name", ondelete="CASCADE"), primary_key=True)
     due_at: Mapped[datetime] = mapped_column(primary_key=True)

@@ -18,6 +18,7 @@ from shared.db import (
     api_keys,
     bells,
     blocked,
+    calendar,
     cells,
     chunks,
     failed,
@@ -27,6 +28,7 @@ from shared.db import (
     lifecycle,
     poison,
     purges,
+    retention,
     schema,
     slots,
     spooled,
@@ -106,6 +108,10 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "drop": partial(failed.drop, choice=failed.Choice()),
         "poison": partial(poison.newest, before=None, limit=9),
         "drop_poison": partial(poison.remove, poison_id=1),
+        "calendar": calendar.listed,
+        "calendar_entry": partial(calendar.get, name="x"),
+        "enable_entry": partial(calendar.set_enabled, name="x", is_enabled=False),
+        "ask_run": partial(calendar.ask_run, name="x"),
     }
 
 
@@ -173,6 +179,10 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "count_open": failed.count_open,
         "count_poison": poison.count,
         "grant_redrives": partial(_grants_redrives, scene=scene),
+        "keep_calendar": _keeps_calendar,
+        "forget_keys": partial(retention.forget_keys, keep=silent),
+        "forget_moves": partial(retention.forget_moves, keep=NO_HOLD, after=0),
+        "forget_fingerprints": partial(retention.forget_fingerprints, keep=silent),
     }
     expiring: dict[str, Statement] = {
         f"expire_{stage.name}": partial(sweeps.expire_leases, stage=stage) for stage in PIPELINE
@@ -207,6 +217,17 @@ async def _leads(connection: Connection) -> None:
     await leader.clock(connection)
     await connection.exec_driver_sql("SELECT FROM leader FOR SHARE")
     await leader.resign(connection, term)
+
+
+async def _keeps_calendar(connection: Connection) -> None:
+    await calendar.provide(connection, {"x": {"every_seconds": 60}})
+    now, (entry,) = await calendar.entries(connection)
+    await calendar.note_next(connection, entry, now)
+    assert await calendar.claim(connection, entry, due_at=now, next_due_at=now)
+    (run,) = await calendar.open_runs(connection)
+    assert await calendar.begin(connection, run)
+    await calendar.finish(connection, run)
+    await calendar.forget_runs(connection, keep=NO_HOLD)
 
 
 async def _plans(connection: Connection) -> None:
@@ -353,7 +374,6 @@ REFUSED_TO_ALL = (
     "UPDATE datasets SET destination = '/etc'",
     "UPDATE chunks SET part_key = 'x'",
     "DELETE FROM chunks",
-    "DELETE FROM chunk_events",
     "UPDATE chunk_events SET actor = 'x'",
     "UPDATE alembic_version SET version_num = 'x'",
     "DELETE FROM removals",
@@ -362,12 +382,16 @@ REFUSED_TO_ALL = (
 REFUSED = {
     "gateway": ("UPDATE chunks SET state = 'completed'", "UPDATE chunks SET round = 0",
                 "UPDATE tenants SET quotas = '{}'", "DELETE FROM tenants",
-                "SELECT * FROM fingerprints", "UPDATE leader SET holder = 'x'", "UPDATE slots SET chunk_id = NULL"),
+                "SELECT * FROM fingerprints", "UPDATE leader SET holder = 'x'", "UPDATE slots SET chunk_id = NULL",
+                "DELETE FROM chunk_events", "UPDATE calendar SET schedule = '{}'",
+                "UPDATE calendar_runs SET error = ''"),
     "scheduler": ("SELECT * FROM api_keys", "DELETE FROM jobs", "INSERT INTO tenants (name) VALUES ('x')",
                   "SELECT * FROM uploads", "SELECT * FROM fingerprints", "DELETE FROM blocked",
-                  "SELECT body FROM poison_messages"),
+                  "SELECT body FROM poison_messages", "SELECT to_state FROM chunk_events"),
 }  # fmt: skip
 REFUSED_TO_STAGES = (
+    "DELETE FROM chunk_events",
+    "SELECT * FROM calendar",
     "SELECT id FROM poison_messages",
     "UPDATE chunks SET redrive_asked_at = NULL",
     "SELECT * FROM api_keys",
