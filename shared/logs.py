@@ -14,6 +14,7 @@ import structlog
 
 from shared.failpoints import armed_points
 from shared.settings import Settings
+from shared.stacks import tell_when_asked
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _PASSWORD = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@\"']*@")
@@ -53,7 +54,7 @@ def _inert(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 
 def set_up_logs(settings: Settings, *, service: str) -> None:
-    """Makes every logger of this process write our lines. Call once, first."""
+    """Makes every logger of this process write our lines. Call once, first, in the main thread."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -93,6 +94,7 @@ def set_up_logs(settings: Settings, *, service: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     for doubled in ("celery.app.trace", "celery.worker.strategy"):  # the stage writes one line a chunk
         logging.getLogger(doubled).setLevel(logging.WARNING)
+    tell_when_asked()
 
 
 def _named(service: str) -> structlog.typing.Processor:

@@ -16,14 +16,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from tests.servers import free_port
 
 START_LIMIT_SECONDS = 60.0
 STOP_LIMIT_SECONDS = 30.0
+STACKS_LIMIT_SECONDS = 3.0
 _LOOK_EVERY = 0.05
 #: Of the tests' own environment; nothing else counts.
 _PASSED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
@@ -81,6 +84,18 @@ class Service:
         """Its log's lines of that event."""
         lines = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
         return [event for event in map(json.loads, lines) if event.get("event") == name]
+
+    def hangs_where(self) -> str:
+        """Where it and each of its children stand, in their innermost lines; one that does not say is left out."""
+        before, asked = len(self.events("stacks")), []
+        for process in (found := psutil.Process(self.process.pid), *found.children()):
+            with suppress(psutil.Error):
+                process.send_signal(signal.SIGUSR2)
+                asked.append(process.pid)
+        ends_at = time.monotonic() + STACKS_LIMIT_SECONDS
+        while len(told := self.events("stacks")[before:]) < len(asked) and time.monotonic() < ends_at:
+            time.sleep(_LOOK_EVERY)
+        return "\n".join(str(line["stack"]) for line in told)
 
     def stop(self) -> int:
         """SIGTERM, as every supervisor does; the exit code."""

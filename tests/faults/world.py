@@ -292,12 +292,17 @@ class World:
         return False
 
     async def standing(self, job: UUID) -> str:
-        """Where a job's chunks stand, and who has ended: for a test that waits in vain."""
+        """Where a job's chunks stand, and what each service does and said last: for a test that waits in vain."""
         chunks = await self.board.run(
             "SELECT id, state, owner, rings, attempt, crashes, error FROM chunks WHERE job_id = :job ORDER BY id",
             job=job,
         )
-        return "\n".join([await self.board.job_state(job), *map(str, chunks), *self.dead()])
+        living = {name: service for name, service in self.running.items() if _is_alive(service)}
+        doing = [
+            f"{name} stands\n{service.hangs_where()}\nand said {service.said()[-1500:]}"
+            for name, service in living.items()
+        ]
+        return "\n".join([*doing, await self.board.job_state(job), *map(str, chunks), *self.dead()])
 
     async def destination(self, job: UUID) -> Path:
         place = "SELECT destination FROM datasets JOIN jobs ON jobs.dataset_id = datasets.id WHERE jobs.id = :job"
