@@ -8,10 +8,19 @@ stay few however often a child is replaced.
 
 import os
 
-os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "true")  # read when prometheus_client is imported
-
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FILES_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

@@ -57,11 +57,14 @@ def common(environment: Mapping[str, str], home: Home, *, database_url: str, red
         f"{_PREFIX}WORK_DIR": str(home.work),
         f"{_PREFIX}RESERVED_FOLDERS": json.dumps([str(home.folder), str(home.postgres)]),
         f"{_PREFIX}HTTP_HOST": LOOPBACK,
-        "PYTHONSAFEPATH": "1",
-        "PYTHONUNBUFFERED": "1",
     }
-    passed = {name: environment[name] for name in _PASSED if name in environment}
-    return passed | preferred | counting(environment) | decided | _import_path(environment)
+    return preferred | counting(environment) | decided | _of_any_program(environment)
+
+
+def of_fork_server(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the services' libraries are imported in: no setting of ours is read there."""
+    # Its threads would not be in the forks, and the services multiply no matrices.
+    return _of_any_program(environment) | {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def of_service(base: Mapping[str, str], place: Place) -> dict[str, str]:
@@ -72,6 +75,11 @@ def of_service(base: Mapping[str, str], place: Place) -> dict[str, str]:
     if place.listen_port is not None:
         own |= {f"{_PREFIX}LISTEN_HOST": LOOPBACK, f"{_PREFIX}LISTEN_PORT": str(place.listen_port)}
     return {**base, **own}
+
+
+def _of_any_program(environment: Mapping[str, str]) -> dict[str, str]:
+    passed = {name: environment[name] for name in _PASSED if name in environment}
+    return passed | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"} | _import_path(environment)
 
 
 def _import_path(environment: Mapping[str, str]) -> dict[str, str]:

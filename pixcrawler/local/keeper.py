@@ -1,6 +1,7 @@
 """Keeps the supervisor's processes running, and stops them in reverse order."""
 
 import asyncio
+import socket
 import sys
 import time
 from collections import deque
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pixcrawler.local.errors import LocalStackError
+from pixcrawler.local.forks import Forks
 from pixcrawler.local.leftovers import Register
 from pixcrawler.local.process import Command, Process
 from pixcrawler.local.tasks import together
@@ -26,16 +28,26 @@ class Keeper:
     def __init__(self, register: Path) -> None:
         self._register = Register(register)
         self._processes: list[Process] = []
+        self._fork_server: Process | None = None
+        self._forks: Forks | None = None
 
     @property
     def processes(self) -> tuple[Process, ...]:
         """Those that were started and not stopped."""
         return tuple(self._processes)
 
+    async def fork_from(self, fork_server: Command) -> None:
+        """From now on Python programs are forked, by this one. Without it, and after its death, they are launched."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._fork_server = await Process.start(fork_server, stdin=theirs.fileno())
+        self._register.add(self._fork_server)
+        self._forks = Forks(ours)
+
     async def start(self, command: Command) -> Process:
         """Starts a process; from now on it is stopped with the others. Raises LocalStackError."""
         try:
-            process = await Process.start(command)
+            process = await Process.start(command, self._forks)
         except OSError as error:
             raise LocalStackError(f"{command.name} cannot be started: {error}.") from error
         self._processes.append(process)
@@ -56,6 +68,9 @@ class Keeper:
         for layer in sorted({process.command.layer for process in self._processes}, reverse=True):
             members = [process for process in self._processes if process.command.layer == layer]
             await asyncio.gather(*(self.stop(process) for process in members))
+        if self._forks and self._fork_server:
+            self._forks.close()
+            await self._fork_server.stop()
         self._register.clear()
 
     async def _keep(self, process: Process) -> None:

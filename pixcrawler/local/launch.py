@@ -22,7 +22,7 @@ def _become(user: str) -> None:
     os.setuid(entry.pw_uid)
 
 
-def _death_wish() -> Callable[[int], None]:
+def death_wish() -> Callable[[int], None]:
     """What asks the kernel to signal us when the parent dies; loaded while its library can still be read."""
     if sys.platform != "linux":
         return lambda number: None
@@ -34,7 +34,7 @@ def _death_wish() -> Callable[[int], None]:
 
 def main(arguments: list[str]) -> None:
     parent, number, user, *program = arguments
-    die_with_parent = _death_wish()
+    die_with_parent = death_wish()
     if user:
         _become(user)
     die_with_parent(int(number))

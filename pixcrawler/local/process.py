@@ -4,12 +4,19 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
+from pixcrawler.local.forks import Fork, Forks, ForkServerGone
+from pixcrawler.local.forkserver import Order
 from pixcrawler.local.home import append_private
+
+#: Before a module and its arguments. -P: nothing is imported from the working directory.
+PYTHON = (sys.executable, "-P", "-m")
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 #: A log is set aside when the process starts and it is larger than this.
@@ -41,30 +48,18 @@ class Command:
 class Process:
     """A running `Command`. It leads a process group of its own, so the terminal's Ctrl-C does not reach it."""
 
-    def __init__(self, command: Command, child: asyncio.subprocess.Process, log_start: int) -> None:
+    def __init__(self, command: Command, child: asyncio.subprocess.Process | Fork, log_start: int) -> None:
         self.command = command
         self._child = child
         self._log_start = log_start
 
     @classmethod
-    async def start(cls, command: Command) -> "Process":
-        """Raises OSError when it cannot be started."""
+    async def start(cls, command: Command, forks: Forks | None = None, *, stdin: int = subprocess.DEVNULL) -> "Process":
+        """A `PYTHON` program is forked where there are `forks`. Raises OSError when it cannot be started."""
         _set_aside(command.log)
-        launch = (sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), str(int(command.stop_signal)))
         with append_private(command.log) as log:
             start = log.tell()
-            child = await asyncio.create_subprocess_exec(
-                *launch,
-                command.user,
-                *command.program,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE if command.is_asked else log,
-                stderr=log,
-                cwd=command.cwd,
-                env=dict(command.environment),
-                start_new_session=True,
-            )
-        return cls(command, child, start)
+            return cls(command, await _forked(command, forks, log) or await _launched(command, log, stdin), start)
 
     @property
     def pid(self) -> int:
@@ -106,6 +101,40 @@ class Process:
             log.seek(max(self._log_start, end - _TAIL_BYTES))
             text = log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+
+async def _forked(command: Command, forks: Forks | None, log: IO[bytes]) -> Fork | None:
+    """None for what is not to be forked, and when nothing can be forked any more."""
+    if forks is None or command.program[: len(PYTHON)] != PYTHON:
+        return None
+    module, *arguments = command.program[len(PYTHON) :]
+    order = Order(
+        name=command.name,
+        module=module,
+        arguments=arguments,
+        environment=command.environment,
+        folder=str(command.cwd),
+        stop_signal=int(command.stop_signal),
+    )
+    try:
+        return await forks.start(order, log.fileno(), is_asked=command.is_asked)
+    except ForkServerGone:
+        return None
+
+
+async def _launched(command: Command, log: IO[bytes], stdin: int) -> asyncio.subprocess.Process:
+    launch = (sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), str(int(command.stop_signal)))
+    return await asyncio.create_subprocess_exec(
+        *launch,
+        command.user,
+        *command.program,
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE if command.is_asked else log,
+        stderr=log,
+        cwd=command.cwd,
+        env=dict(command.environment),
+        start_new_session=True,
+    )
 
 
 def _set_aside(log: Path) -> None:

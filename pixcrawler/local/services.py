@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixcrawler.local.environment import Place, of_service
+from pixcrawler.local.environment import Place, of_fork_server, of_service
 from pixcrawler.local.errors import LocalStackError
 from pixcrawler.local.home import Home
 from pixcrawler.local.ports import free_ports
-from pixcrawler.local.process import Command
+from pixcrawler.local.process import PYTHON, Command
 
 GATEWAY = "gateway"
 #: Started together, stopped together; the database is there before and after.
@@ -28,6 +28,12 @@ KEY_SECONDS = 60.0
 _KEY = (
     "--tenant", "local", "--tier", "enterprise", "--name", "embedded stack",
     "--scopes", "jobs:read", "jobs:write", "admin",
+)  # fmt: skip
+#: What the services import of others' libraries and take longest for; none looks at the environment for our settings.
+_SHARED_LIBRARIES = (
+    "asyncpg", "celery.app", "fastapi", "kombu.transport.redis", "prometheus_client.multiprocess", "psutil",
+    "pyarrow.parquet", "pydantic_settings", "redis.asyncio", "rich", "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.ext.asyncio", "structlog", "uvicorn",
 )  # fmt: skip
 #: Above the services' own soft stop.
 _STOP_SECONDS = 12.0
@@ -50,6 +56,8 @@ class Programs:
     migrate: tuple[str, ...]
     #: Prints a new key of the local tenant.
     make_key: tuple[str, ...]
+    #: Forks the others; empty: each is an interpreter of its own.
+    fork_server: tuple[str, ...]
     #: Identifies the schema that `migrate` brings, so that an unchanged one is not migrated again.
     schema_digest: Callable[[], str]
 
@@ -60,6 +68,7 @@ def installed_programs() -> Programs:
         services={name: _python(name) for name in SERVICES},
         migrate=_python("shared.db.migrate"),
         make_key=_python("gateway.keys", "create", *_KEY),
+        fork_server=_python("pixcrawler.local.forkserver", *_SHARED_LIBRARIES) if sys.platform == "linux" else (),
         schema_digest=schema_digest,
     )
 
@@ -74,6 +83,16 @@ def service_command(
         cwd=home.empty,
         environment=of_service(base, place),
         stop_seconds=_STOP_SECONDS,
+    )
+
+
+def fork_server_command(program: tuple[str, ...], *, home: Home) -> Command:
+    return Command(
+        name="forkserver",
+        program=program,
+        log=home.logs / "forkserver.log",
+        cwd=home.empty,
+        environment=of_fork_server(os.environ),
     )
 
 
@@ -102,5 +121,4 @@ def schema_digest() -> str:
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:
-    # -P: nothing is imported from the working directory.
-    return (sys.executable, "-P", "-m", module, *arguments)
+    return (*PYTHON, module, *arguments)

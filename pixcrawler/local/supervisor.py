@@ -92,6 +92,9 @@ class Supervisor:
     async def _start(self) -> tuple[dict[str, str], dict[str, Place]]:
         """Brings up what a run needs to begin; returns what the later services need."""
         began = time.monotonic()
+        if self._programs.fork_server:
+            command = services.fork_server_command(self._programs.fork_server, home=self._home)
+            await self._keeper.fork_from(command)
         postgres, valkey = Postgres(self._home), Valkey(self._home)
         is_new, database_url, redis_url = await self._start_servers(postgres, valkey)
         environment = {**os.environ, **self._request.extra}

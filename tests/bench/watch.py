@@ -8,9 +8,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from pixcrawler.local.services import SERVICES
+
 _LOOK_SECONDS = 0.1
 #: Memory is looked at less often: the kernel counts every page for it.
 _MEMORY_EVERY = 5
+_FORK_SERVER = "pixcrawler.local.forkserver"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -105,8 +108,9 @@ def _cpu(pid: int) -> float:
 
 
 def _name(pid: int) -> str:
-    """The module of a Python process, else the program."""
+    """The module of a Python process, else the program. A fork has its server's command line, but a name of its own."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     if "-m" in words:
-        return words[words.index("-m") + 1]
+        module, own = words[words.index("-m") + 1], Path(f"/proc/{pid}/comm").read_text().strip()
+        return own if module == _FORK_SERVER and own in SERVICES else module
     return Path(words[0].split(" ")[0]).name.rstrip(":")

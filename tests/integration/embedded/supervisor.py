@@ -11,6 +11,7 @@ PROGRAMS = Programs(
     services={name: (sys.executable, SERVICE, name) for name in SERVICES},
     migrate=(sys.executable, "-c", "print('schema is at head')"),
     make_key=(sys.executable, "-c", "import secrets; print(secrets.token_hex())"),
+    fork_server=(),
     schema_digest=lambda: "1",
 )
 
