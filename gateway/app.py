@@ -11,7 +11,7 @@ from gateway import openapi
 from gateway.images import IndexCache
 from gateway.middleware import Observed
 from gateway.problems import HANDLED, on_error
-from gateway.routes import events, failed, images, jobs, manifests, poison, system, takedowns
+from gateway.routes import calendar, events, failed, images, jobs, manifests, poison, stages, system, takedowns
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.watch import JobWatch, read_figures
@@ -36,7 +36,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     for kind in HANDLED:
         app.add_exception_handler(kind, on_error)
     app.include_router(jobs.router(settings))
-    for module in (events, failed, images, manifests, poison, system, takedowns):
+    for module in (calendar, events, failed, images, manifests, poison, stages, system, takedowns):
         app.include_router(module.routes)
     openapi.install(app)
     return app

@@ -224,6 +224,10 @@ class AsyncClient:
                 if event.event in ("job", "done"):
                     yield Job.model_validate_json(event.data)
 
+    async def ask(self, call: Call[Answer]) -> Answer:
+        """Makes one call of `pixcrawler.administration`, which has what operators ask of the system."""
+        return await self._ask(call)
+
     async def _ask(self, call: Call[Answer], body: Body | None = None) -> Answer:
         return answer_of(call, await self._send(call, body))
 

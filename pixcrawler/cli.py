@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from pixcrawler import cli_admin
 from pixcrawler.commands.ending import guarded
 from pixcrawler.commands.exits import Failure
 from pixcrawler.commands.interrupts import Interrupts
-from pixcrawler.commands.options import ApiKey, Choices, Gateway, spread
+from pixcrawler.commands.options import ApiKey, AsJson, Choices, Gateway, spread
 from pixcrawler.words import JobState, TakedownKind
 
 app = typer.Typer(
@@ -27,8 +28,8 @@ app = typer.Typer(
 
 admin = typer.Typer(help="For administrators of a gateway.", no_args_is_help=True)
 app.add_typer(admin, name="admin")
+cli_admin.add_to(admin)
 
-AsJson = Annotated[bool, Option("--json", help="Lines of JSON on stdout, for programs.")]
 JobId = Annotated[str, Argument(metavar="JOB", help="The job's id.")]
 ListPath = Annotated[
     Path, Argument(metavar="LIST", help="txt, csv, tsv, json, jsonl or parquet, each also .gz.", show_default=False)

@@ -216,6 +216,10 @@ class Client:
                 if event.event in ("job", "done"):
                     yield Job.model_validate_json(event.data)
 
+    def ask(self, call: Call[Answer]) -> Answer:
+        """Makes one call of `pixcrawler.administration`, which has what operators ask of the system."""
+        return self._ask(call)
+
     def _ask(self, call: Call[Answer], body: Body | None = None) -> Answer:
         return answer_of(call, self._send(call, body))
 

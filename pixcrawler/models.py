@@ -105,32 +105,34 @@ class RedriveRequest(FailedChoice):
     force: bool = False
 
 
-class _Answer(BaseModel):
+class Answered(BaseModel):
+    """What came back; fields that a newer gateway adds are ignored."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class StageProgress(_Answer):
+class StageProgress(Answered):
     """How far a stage is, in rows."""
 
     done: int
     total: int
 
 
-class JobError(_Answer):
+class JobError(Answered):
     """Why a job failed or was halted."""
 
     code: str
     detail: str
 
 
-class Place(_Answer):
+class Place(Answered):
     """Where a dataset lies, in canonical spelling."""
 
     url: str
     endpoint: str | None
 
 
-class Job(_Answer):
+class Job(Answered):
     """A job, its counts and its progress."""
 
     id: UUID
@@ -166,7 +168,7 @@ class Job(_Answer):
         return self.accepted + self.rejected_rows
 
 
-class Manifest(_Answer):
+class Manifest(Answered):
     """An uploaded list."""
 
     id: UUID
@@ -175,7 +177,7 @@ class Manifest(_Answer):
     sha256: str
 
 
-class Me(_Answer):
+class Me(Answered):
     """Whose key it is."""
 
     tenant: str
@@ -183,7 +185,7 @@ class Me(_Answer):
     scopes: list[str]
 
 
-class Purge(_Answer):
+class Purge(Answered):
     """How far the deletion of what was stored is."""
 
     chunks_left: int
@@ -191,7 +193,7 @@ class Purge(_Answer):
     finished_at: datetime | None
 
 
-class Takedown(_Answer):
+class Takedown(Answered):
     """A takedown in force; lifted, when it was removed by this answer."""
 
     id: int
@@ -202,14 +204,14 @@ class Takedown(_Answer):
     purge: Purge | None = None
 
 
-class TakedownPage(_Answer):
+class TakedownPage(Answered):
     """Takedowns, newest first."""
 
     data: list[Takedown]
     next_cursor: str | None
 
 
-class FailedChunk(_Answer):
+class FailedChunk(Answered):
     """A chunk of a job that failed, and how often it was tried."""
 
     id: int
@@ -231,7 +233,7 @@ class FailedChunk(_Answer):
     dropped_at: datetime | None
 
 
-class ChunkEvent(_Answer):
+class ChunkEvent(Answered):
     """A move of a chunk."""
 
     from_state: str
@@ -248,14 +250,14 @@ class FailedChunkDetail(FailedChunk):
     history: list[ChunkEvent]
 
 
-class FailedChunkPage(_Answer):
+class FailedChunkPage(Answered):
     """Open failed chunks, newest first."""
 
     data: list[FailedChunk]
     next_cursor: str | None
 
 
-class Decided(_Answer):
+class Decided(Answered):
     """What became of the chunks that were meant."""
 
     #: So many are redriven, or dropped.
@@ -264,7 +266,7 @@ class Decided(_Answer):
     passed_over: int
 
 
-class PoisonMessage(_Answer):
+class PoisonMessage(Answered):
     """A message that no worker could read."""
 
     id: int
@@ -274,21 +276,21 @@ class PoisonMessage(_Answer):
     seen_at: datetime
 
 
-class PoisonPage(_Answer):
+class PoisonPage(Answered):
     """Messages nobody could read, newest first."""
 
     data: list[PoisonMessage]
     next_cursor: str | None
 
 
-class JobPage(_Answer):
+class JobPage(Answered):
     """Jobs, newest first."""
 
     data: list[Job]
     next_cursor: str | None
 
 
-class ImagePage(_Answer):
+class ImagePage(Answered):
     """Rows of the dataset's index, in input order, as its columns are documented."""
 
     data: list[dict[str, Any]]

@@ -44,6 +44,7 @@ class Shut(StrEnum):
     DISK = "disk"
     INODES = "inodes"
     MEMORY = "memory"
+    PAUSED = "paused"  #: an administrator paused the first stage
 
 
 @dataclass(frozen=True, kw_only=True)

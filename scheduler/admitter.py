@@ -13,11 +13,12 @@ from scheduler.admission import Cell, Decision, Shut, WorkerReport, decide, lear
 from scheduler.priority import offset_after, offset_at_pass
 from scheduler.settings import SchedulerSettings
 from shared import metrics
-from shared.db import cells, leader, slots
+from shared.db import cells, leader, slots, stages
 from shared.db.leader import Term
 from shared.db.session import Connection, transaction
 from shared.db.slots import Admitted
 from shared.failpoints import reach
+from shared.pipeline import PIPELINE
 from shared.resources import Resources
 from shared.waiting import WaitingSet
 
@@ -28,6 +29,7 @@ WAITING_FOR = {
     Shut.DISK: "room on the work volume",
     Shut.INODES: "inodes on the work volume",
     Shut.MEMORY: "memory",
+    Shut.PAUSED: "the download stage, which the operator paused",
 }
 
 log = structlog.get_logger(__name__)
@@ -91,6 +93,9 @@ class Admitter:
             measured = await cells.reports(connection)
             needs = learned_needs(await slots.recent_work_bytes(connection))
             held = await slots.in_flight(connection, most_bytes=needs.disk_bytes)
+            paused = await stages.paused(connection)
+        if PIPELINE[0].name in paused:
+            return Decision(places=(), shut=self._shut, why=Shut.PAUSED)
         found = [
             Cell(
                 name=name,

@@ -186,6 +186,8 @@ class Loop:
         truth = await read_truth(self._resources, self._app)
         if await self._leadership.term() == term:  # read while we led, and nobody else tells it
             show_truth(truth, self._admitter.why)
+            async with leader.leading(self._resources.engine, term) as connection:
+                await leader.tell(connection, term, {"shut": self._admitter.why, "queued": truth.queued})
         return False
 
 

@@ -7,7 +7,7 @@ not lead tells none of them: two readings would be summed up.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from scheduler.admission import STALE, Shut
 from shared import metrics
 from shared.broker import BrokerUnavailable, queue_lengths
-from shared.db import cells, failed, figures, poison, slots
+from shared.db import cells, failed, figures, poison, slots, stages
 from shared.db.cells import Report
 from shared.db.session import transaction
 from shared.messages import Why
@@ -43,6 +43,7 @@ class Truth:
     slots_held: int
     backlog: Mapping[str, figures.Backlog]
     reports: Sequence[Report]
+    paused: Collection[str]
     waiting_set: int | None
     queued: Mapping[str, int] | None
 
@@ -65,6 +66,7 @@ async def read_truth(resources: Resources, app: Celery) -> Truth:
             slots_held=held,
             backlog=await figures.backlog_by_tier(connection),
             reports=await cells.reports(connection),
+            paused=await stages.paused(connection),
             waiting_set=waiting_set,
             queued=queued,
         )
@@ -132,6 +134,7 @@ def _show_rows(truth: Truth) -> None:
 def _show_queues(truth: Truth) -> None:
     for stage in PIPELINE:
         metrics.ready_oldest.labels(stage=stage.name).set(truth.oldest_ready.get(stage.ready, 0))
+        metrics.stage_paused.labels(stage=stage.name).set(stage.name in truth.paused)
     metrics.queue_messages.clear()
     for name, messages in (truth.queued or {}).items():
         metrics.queue_messages.labels(stage=name).set(messages)

@@ -123,6 +123,7 @@ poison_kept = _truth("pixcrawler_poison_messages_kept", "Messages nobody could r
 ready_oldest = _truth(
     "pixcrawler_ready_oldest_seconds", "How long the oldest chunk has been ready for a stage", "stage"
 )
+stage_paused = _truth("pixcrawler_stage_paused", "1 while an administrator has paused the stage", "stage")
 queue_messages = _truth("pixcrawler_queue_messages", "Bells that lie in a stage's queues", "stage")
 waiting_set = _truth("pixcrawler_waiting_set_chunks", "Chunks in the priority set in Redis")
 slots = _truth("pixcrawler_slots", "Admission slots there are")

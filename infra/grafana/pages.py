@@ -117,6 +117,7 @@ SYSTEM = Dashboard(
                     unit="s",
                 ),
                 _SHUT,
+                _lines("Paused stages", (_told("pixcrawler_stage_paused", "stage"), "{{stage}}")),
             ),
         ),
         Row(

@@ -31,7 +31,7 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA public
 -- Everybody: which schema this is, and what the work consists of.
 GRANT USAGE ON SCHEMA public
     TO pixcrawler_gateway, pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
-GRANT SELECT ON alembic_version, datasets, jobs, chunks
+GRANT SELECT ON alembic_version, datasets, jobs, chunks, paused_stages
     TO pixcrawler_gateway, pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
 
 -- The gateway: who asks, what is asked for, what is taken down. It sees chunks, and only makes their bells due.
@@ -50,6 +50,10 @@ GRANT INSERT ON uploads TO pixcrawler_gateway;
 GRANT SELECT ON calendar, calendar_runs TO pixcrawler_gateway;
 GRANT UPDATE (is_enabled) ON calendar TO pixcrawler_gateway;
 GRANT INSERT ON calendar_runs TO pixcrawler_gateway;
+-- They also look who holds which slot and which workers report, and pause stages; everybody heeds a pause.
+GRANT SELECT ON slots, cells TO pixcrawler_gateway;
+GRANT SELECT (name, expires_at, figures, figures_at) ON leader TO pixcrawler_gateway;
+GRANT INSERT, DELETE ON paused_stages TO pixcrawler_gateway;
 GRANT USAGE ON SEQUENCE blocked_id_seq TO pixcrawler_gateway;
 
 -- The scheduler: plans, admits, mends and finishes. It neither makes jobs nor changes what was asked for.

@@ -21,6 +21,7 @@ Gateway = Annotated[
 ApiKey = Annotated[
     str | None, Option("--api-key", envvar="PIXCRAWLER_API_KEY", help="The key; better in the environment.")
 ]
+AsJson = Annotated[bool, Option("--json", help="Lines of JSON on stdout, for programs.")]
 
 _LIST = "The list"
 _CHECKS = "What is accepted"

@@ -14,6 +14,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.chunks import ADMISSIBLE, HELD_VALUES, NOT_HELD
+from shared.db.stages import NOT_PAUSED, PAUSABLE_VALUES
 from shared.messages import Why
 from shared.pipeline import PIPELINE, Stage
 
@@ -48,6 +49,7 @@ async def take(
                 WHERE chunks.state = ANY(:ready) AND chunks.dispatched_at IS NULL
                   AND (CAST(:job AS uuid) IS NULL OR chunks.job_id = :job) AND jobs.state = ANY(:admissible)
                   AND (chunks.not_before IS NULL OR chunks.not_before <= clock_timestamp()) AND {NOT_HELD}
+                  AND {NOT_PAUSED}
                 ORDER BY chunks.id LIMIT :limit FOR UPDATE OF chunks SKIP LOCKED)
             UPDATE chunks SET dispatched_at = clock_timestamp() FROM due WHERE chunks.id = due.id
             RETURNING chunks.id, job_id, state, cell, attempt, traceparent"""),
@@ -58,6 +60,7 @@ async def take(
             "hold": hold,
             "limit": limit,
             **HELD_VALUES,
+            **PAUSABLE_VALUES,
         },
     )
     return [_bell_of(row, why) for row in rows]
@@ -68,10 +71,10 @@ async def take_unanswered(
 ) -> list[Bell]:
     """Takes bells that were rung and not answered for long enough."""
     rows = await connection.execute(
-        text("""
+        text(f"""
             WITH due AS (
                 SELECT chunks.id FROM chunks JOIN jobs ON jobs.id = chunks.job_id
-                WHERE chunks.state = ANY(:ready) AND jobs.state = ANY(:admissible)
+                WHERE chunks.state = ANY(:ready) AND jobs.state = ANY(:admissible) AND {NOT_PAUSED}
                   AND dispatched_at < clock_timestamp()
                       - least(CAST(:again AS interval) * power(2, least(rings, 10)), CAST(:longest AS interval))
                 ORDER BY chunks.id LIMIT :limit FOR UPDATE OF chunks SKIP LOCKED)
@@ -84,6 +87,7 @@ async def take_unanswered(
             "again": again,
             "longest": RING_AGAIN_LONGEST,
             "limit": limit,
+            **PAUSABLE_VALUES,
         },
     )
     return [_bell_of(row, Why.RUNG_AGAIN) for row in rows]

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.chunk import Claim, NewObject, SourceRef, StageResult
 from shared.db.moves import ANEW, DUE, RELEASED, move
+from shared.db.stages import NOT_PAUSED, PAUSABLE_VALUES
 from shared.errors import ClaimLost
 from shared.pipeline import (
     ADMISSIBLE_JOB_STATES,
@@ -85,7 +86,7 @@ async def _move_claimed(
 async def claim(
     connection: AsyncConnection, stage: Stage, chunk_id: int, *, owner: str, hold: timedelta, lease: timedelta = LEASE
 ) -> Claim | None:
-    """Makes `owner` the owner of a ready chunk. None: it is not ready, not due, held, or its job is not running."""
+    """Makes `owner` the owner of a ready chunk. None: it is not ready, not due, held or paused."""
     moved = await move(
         connection,
         start=stage.ready,
@@ -93,11 +94,19 @@ async def claim(
         actor=owner,
         tables="jobs JOIN datasets ON datasets.id = jobs.dataset_id",
         where=f"""chunks.id = :id AND jobs.id = chunks.job_id AND jobs.state = ANY(:admissible)
-            AND (chunks.not_before IS NULL OR chunks.not_before <= clock_timestamp()) AND {NOT_HELD}""",
+            AND (chunks.not_before IS NULL OR chunks.not_before <= clock_timestamp()) AND {NOT_HELD}
+            AND {NOT_PAUSED}""",
         changes=""", fence = chunks.fence + 1, attempt = chunks.attempt + 1, owner = :actor, not_before = NULL,
             lease_until = clock_timestamp() + CAST(:lease AS interval),
             dispatched_at = coalesce(chunks.dispatched_at, clock_timestamp())""",
-        values={"id": chunk_id, "lease": lease, "hold": hold, "admissible": ADMISSIBLE, **HELD_VALUES},
+        values={
+            "id": chunk_id,
+            "lease": lease,
+            "hold": hold,
+            "admissible": ADMISSIBLE,
+            **HELD_VALUES,
+            **PAUSABLE_VALUES,
+        },
         returning=", jobs.recipe, jobs.revision, jobs.dataset_id, datasets.destination, datasets.endpoint",
     )
     return claim_of(moved[0]) if moved else None

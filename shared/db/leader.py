@@ -4,10 +4,11 @@ A transaction of the leader begins by locking the row, so a successor waits for 
 transaction finds the row is not its own and does nothing.
 """
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -113,3 +114,35 @@ async def set_clock(connection: AsyncConnection, term: Term, *, offset: float) -
         text("UPDATE leader SET clock_offset = :offset WHERE name = :name AND term = :term"),
         {"name": _NAME, "term": term.number, "offset": offset},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a leader last told of itself."""
+
+    figures: Mapping[str, Any]
+    at: datetime | None
+    is_led: bool  #: whether anybody leads now
+
+
+async def tell(connection: AsyncConnection, term: Term, figures: Mapping[str, Any]) -> None:
+    """Writes down what only the leader knows, for those who ask the gateway."""
+    await connection.execute(
+        text("""
+            UPDATE leader SET figures = CAST(:figures AS jsonb), figures_at = clock_timestamp()
+            WHERE name = :name AND term = :term"""),
+        {"name": _NAME, "term": term.number, "figures": json.dumps(dict(figures))},
+    )
+
+
+async def told(connection: AsyncConnection) -> Told:
+    """What the leader last told; also when it is gone."""
+    row = (
+        await connection.execute(
+            text("SELECT figures, figures_at, expires_at > clock_timestamp() AS is_led FROM leader WHERE name = :name"),
+            {"name": _NAME},
+        )
+    ).first()
+    if row is None:
+        return Told(figures={}, at=None, is_led=False)
+    return Told(figures=row.figures, at=row.figures_at, is_led=row.is_led)

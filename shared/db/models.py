@@ -281,6 +281,19 @@ class Leader(Base):
     expires_at: Mapped[datetime]
     #: Virtual clock minus wall clock, seconds.
     clock_offset: Mapped[float] = mapped_column(server_default="0")
+    #: {"shut": why nothing is let in, "queued": {stage: bells}}: what only the leader knows, for administrators.
+    figures: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    figures_at: Mapped[datetime | None]
+
+
+class PausedStage(Base):
+    """A stage of which nothing is rung or claimed, by an administrator's wish."""
+
+    __tablename__ = "paused_stages"
+
+    stage: Mapped[str] = mapped_column(primary_key=True)
+    paused_by: Mapped[str]  # id of the API key
+    since: Mapped[datetime] = _now()
 
 
 class Fingerprint(Base):

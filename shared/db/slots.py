@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -58,6 +59,37 @@ async def counted(connection: AsyncConnection) -> tuple[int, int]:
     """How many slots there are, and how many of them hold a chunk."""
     row = (await connection.execute(text("SELECT count(*) AS slots, count(chunk_id) AS held FROM slots"))).one()
     return row.slots, row.held
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A slot that is taken: by which chunk, whose, where, and for how long."""
+
+    no: int
+    chunk_id: int
+    job_id: UUID
+    tenant: str
+    tier: str
+    state: str
+    owner: str | None  #: the worker that has it in hand
+    cell: str | None
+    attempt: int
+    held_seconds: float
+    lease_seconds: float | None  #: until its owner counts as lost
+
+
+async def held(connection: AsyncConnection) -> list[Held]:
+    """The slots that are taken, those longest taken first."""
+    rows = await connection.execute(
+        text("""
+            SELECT no, chunks.id AS chunk_id, job_id, tenants.name AS tenant, tier, chunks.state, owner, cell, attempt,
+                   coalesce(extract(epoch FROM clock_timestamp() - admitted_at), 0)::float8 AS held_seconds,
+                   extract(epoch FROM lease_until - clock_timestamp())::float8 AS lease_seconds
+            FROM slots JOIN chunks ON chunks.id = slots.chunk_id JOIN jobs ON jobs.id = job_id
+                JOIN tenants ON tenants.id = jobs.tenant_id
+            ORDER BY admitted_at, no""")
+    )
+    return [Held(**row._mapping) for row in rows]
 
 
 async def recent_work_bytes(connection: AsyncConnection, *, chunks: int = 100) -> list[int]:

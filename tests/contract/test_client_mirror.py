@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gateway import schemas
+from gateway import admin_schemas, schemas
 from gateway.app import create_app
 from gateway.images import ImageStatus
 from gateway.problems import Code
 from gateway.settings import GatewaySettings
-from pixcrawler import calls, errors, models, reasons, words
+from pixcrawler import administration, calls, errors, models, reasons, words
 from pixcrawler.calls import Call
 from pixcrawler.commands.options import Choices
 from shared import pipeline, recipe
@@ -24,6 +24,7 @@ from shared.reasons import REASONS
 
 JOB = "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11"
 TAKEDOWN, CHUNK, POISON = 77, 88, 99
+STAGE, ENTRY = "upload", "tidy_spool"
 REQUEST = models.JobRequest(source=models.Source(), destination=models.Destination(url="/data/cats"))
 CALLS: tuple[Call[Any], ...] = (
     calls.me(),
@@ -44,6 +45,14 @@ CALLS: tuple[Call[Any], ...] = (
     calls.drop(models.FailedChoice(job=JOB)),
     calls.poison_messages("cursor"),
     calls.drop_poison(POISON),
+    administration.stages(),
+    administration.pause_stage(STAGE),
+    administration.resume_stage(STAGE),
+    administration.slots(),
+    administration.calendar(),
+    administration.pause_entry(ENTRY),
+    administration.resume_entry(ENTRY),
+    administration.run_entry(ENTRY),
 )
 
 
@@ -59,6 +68,7 @@ def openapi() -> dict[str, Any]:
 def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], openapi: dict[str, Any]) -> None:
     path = call.path.replace(JOB, "{job_id}").replace(str(TAKEDOWN), "{takedown_id}")
     path = path.replace(str(CHUNK), "{chunk_id}").replace(str(POISON), "{poison_id}")
+    path = path.replace(STAGE, "{stage}").replace(ENTRY, "{name}")
     operation = openapi["paths"][path][call.method.lower()]
 
     known = {parameter["name"] for parameter in operation.get("parameters", ())}
@@ -111,6 +121,13 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.Decided, schemas.DecidedOut),
         (models.PoisonMessage, schemas.PoisonOut),
         (models.PoisonPage, schemas.PoisonPage),
+        (administration.Stages, admin_schemas.StagesOut),
+        (administration.Stage, admin_schemas.StageOut),
+        (administration.Worker, admin_schemas.WorkerOut),
+        (administration.Slots, admin_schemas.SlotsOut),
+        (administration.Slot, admin_schemas.SlotOut),
+        (administration.Calendar, admin_schemas.CalendarOut),
+        (administration.CalendarEntry, admin_schemas.CalendarEntryOut),
     ],
 )
 def test_answers_hold_what_the_client_reads(ours: type[BaseModel], theirs: type[BaseModel]) -> None:

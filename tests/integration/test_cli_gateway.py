@@ -17,7 +17,7 @@ from gateway.keys import create
 from gateway.settings import GatewaySettings
 from pixcrawler import AsyncClient, Client, Destination, JobRequest, JobState, ListOptions, Recipe, Source, errors
 from pixcrawler.words import Depth, TakedownKind
-from shared.db import poison
+from shared.db import calendar, poison
 from shared.db.session import open_engine, transaction
 from shared.pipeline import DOWNLOAD, Tier
 from tests.core import board_at
@@ -242,6 +242,34 @@ async def test_the_admin_commands_print_a_line_for_each_takedown(
     assert (listed, lifted) == (made, purged)
     assert refused[0] != 0
     assert "64 hex digits" in refused[1]
+
+
+async def test_the_admin_commands_pause_drain_and_show_stages_slots_and_the_calendar(
+    admin: Callable[..., Awaitable[tuple[int, str]]], database_url: str
+) -> None:
+    async with board_at(database_url) as board:
+        (chunk,) = await board.chunks_of(await board.job())
+        claim = await board.claimed(DOWNLOAD, chunk, owner="downloader-a-1")
+        async with transaction(board.engine) as connection:
+            await calendar.provide(connection, {"tidy_spool": {"every_seconds": 3600}})
+
+        slots = await admin("slots")
+        too_long = await admin("stage", "drain", "download", "--timeout", "0")
+        await board.advance(DOWNLOAD, claim)
+        drained = await admin("stage", "drain", "download")
+        resumed = await admin("stage", "resume", "download", "--json")
+        run = await admin("calendar", "run", "tidy_spool")
+        paused = await admin("calendar", "pause", "tidy_spool")
+
+    assert slots[1].split("\t")[1] == f"chunk {chunk}"
+    assert "downloader-a-1" in slots[1]
+    assert too_long[0] == 75
+    assert "1 chunks are still in hand" in too_long[1]
+    assert [line.split("\t")[:2] for line in drained[1].splitlines()[1:]] == [["validate", "open"], ["upload", "open"]]
+    assert drained[1].startswith("download\tpaused since ")
+    assert json.loads(resumed[1].splitlines()[0])["paused_at"] is None
+    assert run == (0, "tidy_spool\tevery 3600 s\tlast -\tnext -\ta run is open\n")
+    assert paused == (0, "tidy_spool\tevery 3600 s\tlast -\tpaused\ta run is open\n")
 
 
 async def test_the_admin_commands_show_redrive_and_drop_failed_chunks(

@@ -32,6 +32,7 @@ from shared.db import (
     schema,
     slots,
     spooled,
+    stages,
     sweeps,
     tenants,
     uploads,
@@ -108,6 +109,13 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "drop": partial(failed.drop, choice=failed.Choice()),
         "poison": partial(poison.newest, before=None, limit=9),
         "drop_poison": partial(poison.remove, poison_id=1),
+        "slots": slots.held,
+        "counted": slots.counted,
+        "leader_told": leader.told,
+        "workers": cells.reports,
+        "stages": stages.standings,
+        "paused": stages.paused,
+        "pause_and_resume_stage": _pauses_and_resumes,
         "calendar": calendar.listed,
         "calendar_entry": partial(calendar.get, name="x"),
         "enable_entry": partial(calendar.set_enabled, name="x", is_enabled=False),
@@ -172,6 +180,7 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "leave_dead_cells": partial(sweeps.leave_dead_cells, silent_for=silent),
         "slot_mismatches": sweeps.slot_mismatches,
         "reports": cells.reports,
+        "paused": stages.paused,
         "forget_silent": cells.forget_silent,
         "forget_uploads": partial(spooled.forget_uploads, keep=silent, keep_unfinished=silent),
         "lists_in_use": partial(spooled.lists_in_use, keys=["x"], keep=silent),
@@ -215,8 +224,14 @@ async def _leads(connection: Connection) -> None:
     assert term is not None
     await leader.set_clock(connection, term, offset=1.0)
     await leader.clock(connection)
+    await leader.tell(connection, term, {"shut": None})
     await connection.exec_driver_sql("SELECT FROM leader FOR SHARE")
     await leader.resign(connection, term)
+
+
+async def _pauses_and_resumes(connection: Connection) -> None:
+    await stages.pause(connection, DOWNLOAD, by="key")
+    await stages.resume(connection, DOWNLOAD)
 
 
 async def _keeps_calendar(connection: Connection) -> None:
@@ -390,6 +405,7 @@ REFUSED = {
                   "SELECT body FROM poison_messages", "SELECT to_state FROM chunk_events"),
 }  # fmt: skip
 REFUSED_TO_STAGES = (
+    "DELETE FROM paused_stages",
     "DELETE FROM chunk_events",
     "SELECT * FROM calendar",
     "SELECT id FROM poison_messages",
