@@ -6,6 +6,7 @@ the source.
 
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum
@@ -19,6 +20,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
+from gateway.app import create_app
+from gateway.settings import GatewaySettings
 from pixcrawler import cli
 from pixcrawler.commands import exits
 from shared import metrics, pipeline, reasons, recipe, records
@@ -42,7 +45,14 @@ def pages() -> dict[str, str]:
         "command.md": _command,
         "exit-codes.md": _exit_codes,
     }
-    return {name: _HEAD + "\n".join(maker()) + "\n" for name, maker in makers.items()}
+    written = {name: _HEAD + "\n".join(maker()) + "\n" for name, maker in makers.items()}
+    return written | {"openapi.json": _openapi()}
+
+
+def _openapi() -> str:
+    """The document as a gateway with default settings answers it; clients are generated from it."""
+    document = create_app(GatewaySettings.model_validate({})).openapi()
+    return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def settings_classes() -> dict[str, type[StorageSettings]]:

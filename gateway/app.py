@@ -9,6 +9,8 @@ from fastapi import FastAPI
 
 from gateway import openapi
 from gateway.images import IndexCache
+from gateway.keyring import Keyring
+from gateway.limits import RateLimiter
 from gateway.middleware import Observed
 from gateway.problems import HANDLED, on_error
 from gateway.routes import calendar, events, failed, images, jobs, manifests, poison, stages, system, takedowns
@@ -18,6 +20,8 @@ from gateway.watch import JobWatch, read_figures
 from shared.resources import Resources, open_resources
 from shared.version import VERSION
 
+#: Of a body that holds no list.
+_MOST_BYTES = 1024**2
 _DESCRIPTION = "Turns a list of image URLs into a clean, documented, training-ready dataset."
 
 
@@ -36,8 +40,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     for kind in HANDLED:
         app.add_exception_handler(kind, on_error)
     app.include_router(jobs.router(settings))
-    for module in (calendar, events, failed, images, manifests, poison, stages, system, takedowns):
-        app.include_router(module.routes)
+    app.include_router(manifests.routes)  # counts what arrives by itself
+    for module in (calendar, events, failed, images, poison, stages, system, takedowns):
+        app.include_router(module.routes, max_body_size=_MOST_BYTES)
     openapi.install(app)
     return app
 
@@ -60,4 +65,11 @@ async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[No
 def build_services(settings: GatewaySettings, resources: Resources) -> Services:
     """The parts that routes work with."""
     watch = JobWatch(partial(read_figures, resources))
-    return Services(settings=settings, resources=resources, watch=watch, indexes=IndexCache())
+    return Services(
+        settings=settings,
+        resources=resources,
+        watch=watch,
+        indexes=IndexCache(),
+        keyring=Keyring(),
+        limiter=RateLimiter(resources.redis, limit=settings.requests_a_minute),
+    )

@@ -8,10 +8,11 @@ from uuid import UUID
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from gateway.credentials import Scope, parse_key
+from gateway.credentials import Credential, Scope, parse_key
 from gateway.problems import ApiError, Code
 from gateway.services import Services, services_of
 from shared.db import api_keys
+from shared.db.api_keys import Key
 from shared.db.session import transaction
 from shared.db.tenants import Tenant
 
@@ -36,14 +37,19 @@ class Caller:
 
 
 def requires(scope: Scope) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that gives the caller. Raises ApiError: no valid key (401), suspended or out of scope (403)."""
+    """A dependency that gives the caller, and counts the request.
+
+    Raises ApiError: no valid key (401), suspended or out of scope (403), too many requests (429).
+    """
 
     async def caller(
         request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
         header: Annotated[str | None, Security(_header)],
     ) -> Caller:
-        found = await identify(services_of(request), bearer.credentials if bearer else header)
+        services = services_of(request)
+        found = await identify(services, bearer.credentials if bearer else header)
+        request.state.rate = await services.limiter.count(found.tenant_id)
         if not found.scopes & {scope, Scope.ADMIN}:
             raise ApiError(Code.FORBIDDEN, f"this key lacks the scope {scope}; make one that has it")
         return found
@@ -58,15 +64,30 @@ async def identify(services: Services, presented: str | None) -> Caller:
     credential = parse_key(presented)
     if credential is None:
         raise _unauthorized("this is not an API key, or it is mistyped; copy it again")
-    async with transaction(services.resources.engine) as connection:
-        key = await api_keys.get(connection, credential.id)
-        is_right = credential.matches(key.secret_hash if key else _NO_HASH)
-        if key is None or not is_right or not key.is_valid:
-            raise _unauthorized("this API key is unknown, expired or revoked; ask the operator for another")
-        await api_keys.note_use(connection, key.id)
+    key = services.keyring.recent(credential.id) or await _look_up(services, credential)
+    is_right = credential.matches(key.secret_hash if key else _NO_HASH)
+    if key is None or not is_right or not key.is_valid:
+        raise _unauthorized("this API key is unknown, expired or revoked; ask the operator for another")
     if key.tenant.suspended_at is not None:
         raise ApiError(Code.TENANT_SUSPENDED, "this account is suspended; ask the operator why")
     return Caller(tenant=key.tenant, key_id=key.id, scopes=key.scopes)
+
+
+async def presented_key(request: Request) -> str | None:
+    """The key as it stands in the request's headers."""
+    bearer = await _bearer(request)
+    return bearer.credentials if bearer else await _header(request)
+
+
+async def _look_up(services: Services, credential: Credential) -> Key | None:
+    """The key as the database has it; a good one is remembered for a moment, and that it was used."""
+    async with transaction(services.resources.engine) as connection:
+        key = await api_keys.get(connection, credential.id)
+        if key is not None and key.is_valid and credential.matches(key.secret_hash):
+            await api_keys.note_use(connection, key.id)
+            if key.tenant.suspended_at is None:
+                services.keyring.keep(key)
+    return key
 
 
 async def is_still_valid(services: Services, caller: Caller) -> bool:

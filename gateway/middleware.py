@@ -8,6 +8,7 @@ import structlog
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.limits import Rate
 from gateway.problems import is_bug, problem_response, translated
 from shared import metrics
 from shared.trace import Trace
@@ -42,7 +43,12 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (_HEADER, request_id.encode()), *_ALWAYS]
+                message["headers"] = [
+                    *message["headers"],
+                    (_HEADER, request_id.encode()),
+                    *_ALWAYS,
+                    *_rate_headers(scope),
+                ]
                 metrics.request_seconds.labels(*_labels(scope)).observe(time.monotonic() - started)
             await send(message)
 
@@ -83,6 +89,13 @@ def _labels(scope: Scope) -> tuple[str, str]:
     """Method and route template: a closed set, whatever clients ask for."""
     route = getattr(scope.get("route"), "path", "unmatched")
     return (scope["method"] if scope["method"] in _METHODS else "other"), route
+
+
+def _rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """What is left of the caller's requests, if they were counted."""
+    rate: Rate | None = scope["state"].get("rate")
+    told = rate.headers() if rate is not None else {}
+    return [(name.lower().encode(), value.encode()) for name, value in told.items()]
 
 
 def _note(scope: Scope, status: int, seconds: float) -> None:

@@ -40,11 +40,17 @@ class Code(StrEnum):
     CHUNK_NOT_FAILED = "chunk_not_failed"  #: the chunk is not failed, or it was decided about it before
     REDRIVEN_TOO_OFTEN = "redriven_too_often"  #: the chunk failed again and again; insist, or drop it
     JOB_CANCELLING = "job_cancelling"  #: a job that is being cancelled cannot be paused or resumed
+    IDEMPOTENCY_RUNNING = "idempotency_running"  #: the first request with that key has not ended yet
+    PRECONDITION_FAILED = "precondition_failed"  #: it has changed since the ETag of If-Match was read
     BODY_TOO_LARGE = "body_too_large"
     INVALID_REQUEST = "invalid_request"  #: fields are wrong; `errors` points at them
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  #: the key was used for another request
     BAD_SOURCE = "bad_source"  #: the list cannot be read
     BAD_DESTINATION = "bad_destination"  #: the destination is misspelt or not allowed here
     DESTINATION_REFUSED = "destination_refused"  #: the store does not let us write there
+    RATE_LIMITED = "rate_limited"  #: too many requests; `Retry-After` says when to go on
+    QUOTA_EXCEEDED = "quota_exceeded"  #: open jobs, or the day's rows or bytes, are used up
+    OVER_QUOTA = "over_quota"  #: the list alone is longer than a day's quota
     TOO_MANY_STREAMS = "too_many_streams"
     INTERNAL = "internal"  #: a bug of ours
     DATABASE_UNAVAILABLE = "database_unavailable"
@@ -71,11 +77,17 @@ _STATUS = {
     Code.CHUNK_NOT_FAILED: HTTPStatus.CONFLICT,
     Code.REDRIVEN_TOO_OFTEN: HTTPStatus.CONFLICT,
     Code.JOB_CANCELLING: HTTPStatus.CONFLICT,
+    Code.IDEMPOTENCY_RUNNING: HTTPStatus.CONFLICT,
+    Code.PRECONDITION_FAILED: HTTPStatus.PRECONDITION_FAILED,
     Code.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Code.INVALID_REQUEST: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.IDEMPOTENCY_MISMATCH: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.BAD_SOURCE: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.BAD_DESTINATION: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.DESTINATION_REFUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    Code.QUOTA_EXCEEDED: HTTPStatus.TOO_MANY_REQUESTS,
+    Code.OVER_QUOTA: HTTPStatus.FORBIDDEN,
     Code.TOO_MANY_STREAMS: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
     Code.DATABASE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from gateway.images import IndexCache
+from gateway.keyring import Keyring
+from gateway.limits import RateLimiter
 from gateway.settings import GatewaySettings
 from gateway.watch import JobWatch
 from shared.resources import Resources
@@ -19,6 +21,8 @@ class Services:
     resources: Resources
     watch: JobWatch
     indexes: IndexCache
+    keyring: Keyring
+    limiter: RateLimiter
     #: Set when the server is asked to stop: streams end, so that it can.
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

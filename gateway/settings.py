@@ -31,6 +31,9 @@ class GatewaySettings(Settings):
         default=(), description="Folders where no job may store, beside spool, work_dir and scratch_dir"
     )
     database_connections: int = Field(default=10, ge=2, le=200, description="Connections to PostgreSQL at most")
+    requests_a_minute: int = Field(
+        default=12_000, ge=1, le=10**7, description="Requests a tenant may make within 60 s, all copies together"
+    )
     max_streams: int = Field(default=500, ge=1, description="Progress streams open at once")
     shutdown_seconds: float = Field(default=5.0, gt=0, description="How long open requests may go on at shutdown")
 

@@ -1,6 +1,6 @@
 """Keeps the spool's house: removes lists and plans that no job has needed for long.
 
-    old uploads ──▶ forgotten
+    old uploads, and answers kept for repeated requests ──▶ forgotten
     lists that only jobs which ended long ago name ──▶ removed
     lists that nobody names, twice in a row ──▶ removed
     plans of jobs that ended long ago, or are gone ──▶ removed
@@ -16,7 +16,7 @@ from datetime import timedelta
 
 import structlog
 
-from shared.db import spooled
+from shared.db import idempotency, spooled
 from shared.db.session import transaction
 from shared.resources import Resources
 from shared.spool import LISTS, PLANS, job_of
@@ -46,6 +46,7 @@ async def tidy_spool(resources: Resources, *, keep: timedelta, suspects: Set[str
     """One pass; `suspects` are those of the pass before. Raises StoreUnavailable, StoreRefused, DatabaseUnavailable."""
     async with transaction(resources.engine) as connection:
         uploads = await spooled.forget_uploads(connection, keep=keep, keep_unfinished=_KEEP_UNFINISHED)
+        await idempotency.forget(connection)
     sweep = _Sweep(resources, keep, suspects)
     lists = await sweep.through(LISTS, sweep.unneeded_lists)
     plans = await sweep.through(PLANS, sweep.unneeded_plans)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 
 from gateway import cursors
 from gateway.auth import Admin
+from gateway.idempotency import IdempotentRoute
 from gateway.openapi import problems
 from gateway.problems import ApiError, Code
 from gateway.schemas import (
@@ -25,7 +26,7 @@ from shared.db import failed
 from shared.db.failed import Choice
 from shared.db.session import Connection, transaction
 
-routes = APIRouter(prefix="/v1/admin/failed-chunks", tags=["admin"])
+routes = APIRouter(prefix="/v1/admin/failed-chunks", tags=["admin"], route_class=IdempotentRoute)
 
 log = structlog.get_logger("gateway")
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from gateway import cursors
 from gateway.auth import Caller, Reader, Writer
+from gateway.idempotency import IdempotentRoute
 from gateway.middleware import trace_of
 from gateway.openapi import problems
 from gateway.problems import ApiError, Code, not_found
@@ -39,7 +40,7 @@ _SUBMIT_PROBLEMS = problems(
 
 def router(settings: GatewaySettings) -> APIRouter:
     """The routes of jobs."""
-    routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+    routes = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=IdempotentRoute)
 
     @routes.post(
         "",

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from gateway import cursors
 from gateway.auth import Admin
+from gateway.idempotency import IdempotentRoute
 from gateway.openapi import problems
 from gateway.problems import ApiError, Code, Mistake
 from gateway.schemas import PurgeOut, TakedownIn, TakedownOut, TakedownPage
@@ -17,7 +18,7 @@ from shared.db import blocked, purges
 from shared.db.blocked import Takedown
 from shared.db.session import Connection, transaction
 
-routes = APIRouter(prefix="/v1/admin/takedowns", tags=["admin"])
+routes = APIRouter(prefix="/v1/admin/takedowns", tags=["admin"], route_class=IdempotentRoute)
 
 log = structlog.get_logger("gateway")
 

@@ -50,6 +50,7 @@ GRANT INSERT ON uploads TO pixcrawler_gateway;
 GRANT SELECT ON calendar, calendar_runs TO pixcrawler_gateway;
 GRANT UPDATE (is_enabled) ON calendar TO pixcrawler_gateway;
 GRANT INSERT ON calendar_runs TO pixcrawler_gateway;
+GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO pixcrawler_gateway;
 -- They also look who holds which slot and which workers report, and pause stages; everybody heeds a pause.
 GRANT SELECT ON slots, cells TO pixcrawler_gateway;
 GRANT SELECT (name, expires_at, figures, figures_at) ON leader TO pixcrawler_gateway;
@@ -69,6 +70,7 @@ GRANT INSERT, UPDATE, DELETE ON slots TO pixcrawler_scheduler;
 GRANT DELETE ON cells TO pixcrawler_scheduler;
 GRANT INSERT, UPDATE ON leader TO pixcrawler_scheduler;
 GRANT SELECT (id, key, is_complete, created_at), DELETE ON uploads TO pixcrawler_scheduler;
+GRANT SELECT (created_at), DELETE ON idempotency_keys TO pixcrawler_scheduler;
 GRANT USAGE ON SEQUENCE chunks_id_seq TO pixcrawler_scheduler;
 
 -- It also deletes what was taken down, and writes down that it did. It may not see which bytes a row holds.

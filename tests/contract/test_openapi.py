@@ -87,7 +87,7 @@ def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
 def test_every_operation_with_a_key_names_the_common_refusals(document: dict[str, Any]) -> None:
     for _, _, operation in operations(document):
         if operation["operationId"] not in OPEN:
-            assert {"400", "401", "403", "422", "500", "503"} <= set(operation["responses"])
+            assert {"400", "401", "403", "422", "429", "500", "503"} <= set(operation["responses"])
 
 
 def test_codes_states_reasons_and_recipe_are_those_of_the_code(document: dict[str, Any]) -> None:

@@ -44,7 +44,14 @@ EVERYBODY_IS_REFUSED = (
 
 #: By user: what it needs, and what is somebody else's.
 ALLOWED = {
-    "gateway": ("PING", "HGETALL pixcrawler:progress:1"),
+    "gateway": (
+        "PING",
+        "HGETALL pixcrawler:progress:1",
+        "INCR pixcrawler:rate:1:2",
+        "EXPIRE pixcrawler:rate:1:2 120",
+        "GET pixcrawler:rate:1:1",
+        "DECR pixcrawler:rate:1:2",
+    ),
     "scheduler": (
         "ZADD pixcrawler:waiting 1 7",
         "ZRANGE pixcrawler:waiting 0 9",
