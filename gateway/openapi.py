@@ -22,6 +22,7 @@ _HEADERS = {
     "X-Request-ID": header("The request's id; yours, if you sent a harmless one", "f00dfeedf00dfeed"),
     "RateLimit-Policy": header("So many requests (q) in so many seconds (w)", '"requests";q=12000;w=60'),
     "RateLimit": header("What is left (r), and seconds until the window ends (t)", '"requests";r=11999;t=42'),
+    "Link": header("Where the next page is, if there is one (RFC 8288)", '<https://gateway/…>; rel="next"'),
     "Retry-After": header("Seconds after which another try is worth it", "5"),
     "Idempotent-Replayed": header("`true` when this is the answer to an earlier request with that key", "true"),
 }
@@ -47,7 +48,9 @@ def problems(*codes: Code) -> Responses:
 
 def with_problems(responses: Responses, *codes: Code) -> Responses:
     """These responses, and those of the codes; a status lists all its codes."""
-    listed = {int(status): str(response["description"]).split(", ") for status, response in responses.items()}
+    successes = {status: response for status, response in responses.items() if int(status) < _FIRST_ERROR}
+    refusals = {status: response for status, response in responses.items() if status not in successes}
+    listed = {int(status): str(response["description"]).split(", ") for status, response in refusals.items()}
     for code in codes:
         known = listed.setdefault(code.status.value, [])
         if code not in known:
@@ -56,9 +59,8 @@ def with_problems(responses: Responses, *codes: Code) -> Responses:
     made: Responses = {
         status: {"description": ", ".join(known), "content": {MEDIA_TYPE: {"schema": schema}}}
         for status, known in sorted(listed.items())
-        if status >= _FIRST_ERROR
     }
-    return {status: response for status, response in responses.items() if int(status) < _FIRST_ERROR} | made
+    return successes | made
 
 
 def install(app: FastAPI) -> None:
@@ -101,5 +103,13 @@ def _headers_of(operation: Mapping[str, Any], status: str) -> Iterator[str]:
         yield from ("RateLimit-Policy", "RateLimit")
     if status in ("429", "503"):
         yield "Retry-After"
+    if is_success and _schema_of(operation, status).endswith("Page"):
+        yield "Link"
     if is_success and any(parameter["name"] == IDEMPOTENCY_KEY for parameter in operation.get("parameters", ())):
         yield "Idempotent-Replayed"
+
+
+def _schema_of(operation: Mapping[str, Any], status: str) -> str:
+    content = operation["responses"][status].get("content", {}).get("application/json", {})
+    found: str = content.get("schema", {}).get("$ref", "")
+    return found

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Path, Request
 
 from gateway.admin_schemas import CalendarEntryOut, CalendarOut
 from gateway.auth import Admin
+from gateway.idempotency import IdempotentRoute
 from gateway.openapi import problems
 from gateway.problems import ApiError, Code
 from gateway.services import services_of
 from shared.db import calendar
 from shared.db.session import Connection, transaction
 
-routes = APIRouter(prefix="/v1/admin/calendar", tags=["admin"])
+routes = APIRouter(prefix="/v1/admin/calendar", tags=["admin"], route_class=IdempotentRoute)
 EntryName = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:-]+$", description="Its name")]
 
 log = structlog.get_logger("gateway")

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.responses import StreamingResponse
 
+from gateway.addresses import base_url
 from gateway.auth import Caller, Reader, is_still_valid
 from gateway.openapi import problems
 from gateway.problems import ApiError, Code
-from gateway.routes.jobs import JobId, base_url, find
+from gateway.routes.jobs import JobId, find
 from gateway.schemas import JobOut
 from gateway.services import Services, services_of
 from gateway.watch import Subscription

@@ -4,12 +4,13 @@ from typing import Annotated
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from gateway import cursors
 from gateway.auth import Admin
 from gateway.idempotency import IdempotentRoute
 from gateway.openapi import problems
+from gateway.paging import tell_next
 from gateway.problems import ApiError, Code
 from gateway.schemas import (
     JOB_ID,
@@ -35,6 +36,7 @@ log = structlog.get_logger("gateway")
 async def list_failed_chunks(
     caller: Admin,
     request: Request,
+    response: Response,
     job: Annotated[str | None, Query(pattern=JOB_ID, description="Only those of this job")] = None,
     code: Annotated[str | None, Query(max_length=100, description="Only those with this error")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
@@ -48,7 +50,7 @@ async def list_failed_chunks(
     return FailedChunkPage(
         data=[FailedChunkOut.model_validate(chunk, from_attributes=True) for chunk in page],
         has_more=has_more,
-        next_cursor=cursors.of_id(page[-1].id) if has_more else None,
+        next_cursor=tell_next(request, response, cursors.of_id(page[-1].id) if has_more else None),
     )
 
 

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from gateway import cursors
 from gateway.auth import Reader
 from gateway.images import ImageStatus, Wanted, read_page
 from gateway.openapi import problems
+from gateway.paging import tell_next
 from gateway.problems import ApiError, Code
 from gateway.routes.jobs import JobId, find
 from gateway.schemas import ImagePage
@@ -27,6 +28,7 @@ async def list_images(
     job_id: JobId,
     caller: Reader,
     request: Request,
+    response: Response,
     status: Annotated[ImageStatus | None, Query(description="Only rows of this status")] = None,
     reason: Annotated[Reason | None, Query(description="Only rows rejected for this reason")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
@@ -42,4 +44,4 @@ async def list_images(
     except StoreRefused as error:
         raise ApiError(Code.DESTINATION_REFUSED, str(error)) from error
     behind = None if page.behind is None else cursors.of_image(*page.behind)
-    return ImagePage(data=page.rows, has_more=behind is not None, next_cursor=behind)
+    return ImagePage(data=page.rows, has_more=behind is not None, next_cursor=tell_next(request, response, behind))

@@ -1,16 +1,20 @@
 """Jobs: submit, list, look, cancel, pause, resume."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from gateway import cursors
+from gateway.addresses import base_url
 from gateway.auth import Caller, Reader, Writer
+from gateway.conditions import ETAG, NOT_MODIFIED, IfNoneMatch, KnownVersions, check_known, tagged
 from gateway.idempotency import IdempotentRoute
 from gateway.middleware import trace_of
-from gateway.openapi import problems
+from gateway.openapi import Responses, header, problems
+from gateway.paging import tell_next
+from gateway.preferences import APPLIED, Prefer, wait_for_end
 from gateway.problems import ApiError, Code, not_found
 from gateway.schemas import JobIn, JobOut, JobPage
 from gateway.services import Services, services_of
@@ -36,6 +40,7 @@ _SUBMIT_PROBLEMS = problems(
     Code.DESTINATION_LOST,
     Code.STORE_UNAVAILABLE,
 )
+_SUBMITTED = {**ETAG, **APPLIED, "Location": header("Where the job is", "https://gateway/v1/jobs/6d0dd1a5…")}
 
 
 def router(settings: GatewaySettings) -> APIRouter:
@@ -46,24 +51,38 @@ def router(settings: GatewaySettings) -> APIRouter:
         "",
         operation_id="submitJob",
         status_code=202,
+        response_model=JobOut,
         max_body_size=settings.max_job_bytes,
         responses={
-            200: {"model": JobOut, "description": "The same request was made before; this is its job"},
+            200: {
+                "model": JobOut,
+                "description": "The same request was made before and this is its job, or it ended while you waited",
+                "headers": _SUBMITTED,
+            },
+            202: {"headers": _SUBMITTED},
             **_SUBMIT_PROBLEMS,
         },
     )
-    async def submit_job(asked: JobIn, caller: Writer, request: Request, response: Response) -> JobOut:
+    async def submit_job(
+        asked: JobIn, caller: Writer, request: Request, response: Response, prefer: Prefer = None
+    ) -> Response:
         """Asks for a dataset. The same destination, list and recipe give the job that they gave before."""
         submitted = await submit(services_of(request), caller, asked, trace_of(request))
-        shown = await show(request, submitted.job)
-        response.status_code = 202 if submitted.is_new else 200
-        response.headers["Location"] = shown.urls.self
-        return shown
+        job = submitted.job
+        if await wait_for_end(request, response, job.id, prefer):
+            job = await find(services_of(request), caller, str(job.id))
+        shown = await show(request, job)
+        answer = tagged(shown, job.version)
+        answer.status_code = 202 if submitted.is_new and not job.is_final else 200
+        answer.headers["Location"] = shown.urls.self
+        answer.headers.update(response.headers)
+        return answer
 
     @routes.get("", operation_id="listJobs", responses=problems())
     async def list_jobs(
         caller: Reader,
         request: Request,
+        response: Response,
         state: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
@@ -80,34 +99,52 @@ def router(settings: GatewaySettings) -> APIRouter:
             for row in page
         ]
         following = cursors.of_job(page[-1].created_at, page[-1].id) if has_more else None
-        return JobPage(data=shown, has_more=has_more, next_cursor=following)
+        return JobPage(data=shown, has_more=has_more, next_cursor=tell_next(request, response, following))
 
-    @routes.get("/{job_id}", operation_id="getJob", responses=problems(Code.NOT_FOUND))
-    async def get_job(job_id: JobId, caller: Reader, request: Request) -> JobOut:
+    @routes.get(
+        "/{job_id}",
+        operation_id="getJob",
+        response_model=JobOut,
+        responses={200: {"headers": ETAG | APPLIED}, **NOT_MODIFIED, **problems(Code.NOT_FOUND)},
+    )
+    async def get_job(
+        job_id: JobId,
+        caller: Reader,
+        request: Request,
+        response: Response,
+        if_none_match: IfNoneMatch = None,
+        prefer: Prefer = None,
+    ) -> Response:
         """One job with its counts and progress."""
-        return await show(request, await find(services_of(request), caller, job_id))
+        job = await find(services_of(request), caller, job_id)
+        if not job.is_final and await wait_for_end(request, response, job.id, prefer):
+            job = await find(services_of(request), caller, job_id)
+        answer = tagged(await show(request, job), job.version, if_none_match)
+        answer.headers.update(response.headers)
+        return answer
 
     _add_moves(routes)
     return routes
 
 
 def _add_moves(routes: APIRouter) -> None:
-    may_refuse = problems(Code.NOT_FOUND, Code.JOB_FINISHED, Code.JOB_CANCELLING)
+    codes = (Code.NOT_FOUND, Code.JOB_FINISHED, Code.JOB_CANCELLING, Code.PRECONDITION_FAILED)
+    may_refuse: Responses = {200: {"headers": ETAG}, **problems(*codes)}
 
-    @routes.post("/{job_id}/cancel", operation_id="cancelJob", responses=may_refuse)
-    async def cancel_job(job_id: JobId, caller: Writer, request: Request) -> JobOut:
+    @routes.post("/{job_id}/cancel", operation_id="cancelJob", response_model=JobOut, responses=may_refuse)
+    async def cancel_job(job_id: JobId, caller: Writer, request: Request, known: KnownVersions) -> Response:
         """Withdraws a job. What is stored stays; what is open is not fetched any more. May be repeated."""
-        return await _moved(request, caller, job_id, jobs.cancel)
+        return await _moved(request, caller, job_id, jobs.cancel, known)
 
-    @routes.post("/{job_id}/pause", operation_id="pauseJob", responses=may_refuse)
-    async def pause_job(job_id: JobId, caller: Writer, request: Request) -> JobOut:
+    @routes.post("/{job_id}/pause", operation_id="pauseJob", response_model=JobOut, responses=may_refuse)
+    async def pause_job(job_id: JobId, caller: Writer, request: Request, known: KnownVersions) -> Response:
         """Halts a job; chunks in flight come to their end. May be repeated."""
-        return await _moved(request, caller, job_id, jobs.pause)
+        return await _moved(request, caller, job_id, jobs.pause, known)
 
-    @routes.post("/{job_id}/resume", operation_id="resumeJob", responses=may_refuse)
-    async def resume_job(job_id: JobId, caller: Writer, request: Request) -> JobOut:
+    @routes.post("/{job_id}/resume", operation_id="resumeJob", response_model=JobOut, responses=may_refuse)
+    async def resume_job(job_id: JobId, caller: Writer, request: Request, known: KnownVersions) -> Response:
         """Lets a paused job go on where it stood. May be repeated."""
-        return await _moved(request, caller, job_id, jobs.resume)
+        return await _moved(request, caller, job_id, jobs.resume, known)
 
 
 async def find(services: Services, caller: Caller, job_id: str) -> JobRow:
@@ -134,21 +171,18 @@ async def show(request: Request, job: JobRow) -> JobOut:
     return view(job, held, live, base_url=base_url(request))
 
 
-def base_url(request: Request) -> str:
-    """How the client reaches this gateway."""
-    settings = services_of(request).settings
-    return (settings.public_url or str(request.base_url)).rstrip("/")
-
-
-async def _moved(request: Request, caller: Caller, job_id: str, move: Callable[..., Awaitable[bool]]) -> JobOut:
+async def _moved(
+    request: Request, caller: Caller, job_id: str, move: Callable[..., Awaitable[bool]], known: Collection[int] | None
+) -> Response:
     services = services_of(request)
     before = await find(services, caller, job_id)
     async with transaction(services.resources.engine) as connection:
-        has_moved = await move(connection, caller.tenant_id, before.id)
+        has_moved = await move(connection, caller.tenant_id, before.id, known)
     job = await find(services, caller, job_id)
     if not has_moved:
+        check_known(job.version, known)
         _check_idle(job, move)
-    return await show(request, job)
+    return tagged(await show(request, job), job.version)
 
 
 def _check_idle(job: JobRow, move: Callable[..., Awaitable[bool]]) -> None:

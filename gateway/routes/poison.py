@@ -3,11 +3,12 @@
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from gateway import cursors
 from gateway.auth import Admin
 from gateway.openapi import problems
+from gateway.paging import tell_next
 from gateway.problems import ApiError, Code
 from gateway.schemas import PoisonOut, PoisonPage
 from gateway.services import services_of
@@ -23,6 +24,7 @@ log = structlog.get_logger("gateway")
 async def list_poison_messages(
     caller: Admin,
     request: Request,
+    response: Response,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
 ) -> PoisonPage:
@@ -34,7 +36,7 @@ async def list_poison_messages(
     return PoisonPage(
         data=[PoisonOut.model_validate(kept, from_attributes=True) for kept in page],
         has_more=has_more,
-        next_cursor=cursors.of_id(page[-1].id) if has_more else None,
+        next_cursor=tell_next(request, response, cursors.of_id(page[-1].id) if has_more else None),
     )
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Request
 
 from gateway.admin_schemas import SlotOut, SlotsOut, StageOut, StagesOut, WorkerOut
 from gateway.auth import Admin
+from gateway.idempotency import IdempotentRoute
 from gateway.openapi import problems
 from gateway.services import services_of
 from shared.db import cells, leader, slots, stages
@@ -17,7 +18,7 @@ from shared.db.session import Connection, transaction
 from shared.db.stages import Pause, Standing
 from shared.pipeline import PIPELINE, Stage
 
-routes = APIRouter(prefix="/v1/admin", tags=["admin"])
+routes = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=IdempotentRoute)
 _STAGES = {stage.name: stage for stage in PIPELINE}
 StageName = Annotated[str, Path(pattern=f"^({'|'.join(_STAGES)})$", description="Its name")]
 

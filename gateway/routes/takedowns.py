@@ -10,6 +10,7 @@ from gateway import cursors
 from gateway.auth import Admin
 from gateway.idempotency import IdempotentRoute
 from gateway.openapi import problems
+from gateway.paging import tell_next
 from gateway.problems import ApiError, Code, Mistake
 from gateway.schemas import PurgeOut, TakedownIn, TakedownOut, TakedownPage
 from gateway.services import services_of
@@ -52,6 +53,7 @@ async def take_down(asked: TakedownIn, caller: Admin, request: Request, response
 async def list_takedowns(
     caller: Admin,
     request: Request,
+    response: Response,
     kind: Annotated[Kind | None, Query(description="Only those of this kind")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
@@ -63,7 +65,7 @@ async def list_takedowns(
         page, has_more = found[:limit], len(found) > limit
         shown = await _shown(connection, page)
     following = cursors.of_id(page[-1].id) if has_more else None
-    return TakedownPage(data=shown, has_more=has_more, next_cursor=following)
+    return TakedownPage(data=shown, has_more=has_more, next_cursor=tell_next(request, response, following))
 
 
 @routes.delete("/{takedown_id}", operation_id="liftTakedown", responses=problems(Code.NOT_FOUND))

@@ -4,7 +4,7 @@ A job's changes are told on the channel `pixcrawler_jobs` when they are committe
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,7 @@ class JobRow:
     started_at: datetime | None
     finished_at: datetime | None
     seen_at: datetime  #: when this was read, by the database's clock
+    version: int  #: raised by every move
 
     @property
     def is_final(self) -> bool:
@@ -108,7 +109,7 @@ _JOB = """
     SELECT jobs.id, dataset_id, jobs.revision, jobs.name, state, destination, nullif(endpoint, '') AS endpoint, recipe,
            planned_rows, planned_at IS NOT NULL AS is_planned, (counts ->> 'accepted')::bigint AS accepted,
            counts -> 'rejected' AS rejected, stored_bytes, waiting_for, error_code, error, jobs.created_at, started_at,
-           finished_at, clock_timestamp() AS seen_at
+           finished_at, clock_timestamp() AS seen_at, jobs.version
     FROM jobs JOIN datasets ON datasets.id = dataset_id"""
 
 
@@ -205,17 +206,24 @@ async def forget_dataset(connection: AsyncConnection, dataset_id: UUID) -> bool:
     return True
 
 
-async def cancel(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> bool:
-    """Any unfinished job ▶ cancelling. False when it was not moved."""
-    return await _move(connection, tenant_id, job_id, "'cancelling'", "state <> ALL(:states)", [*_FINAL, "cancelling"])
+async def cancel(
+    connection: AsyncConnection, tenant_id: UUID, job_id: UUID, known: Collection[int] | None = None
+) -> bool:
+    """Any unfinished job ▶ cancelling. False when it was not moved, as when its version is none of the known."""
+    states = [*_FINAL, JobState.CANCELLING]
+    return await _move(connection, tenant_id, job_id, "'cancelling'", "state <> ALL(:states)", states, known=known)
 
 
-async def pause(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> bool:
+async def pause(
+    connection: AsyncConnection, tenant_id: UUID, job_id: UUID, known: Collection[int] | None = None
+) -> bool:
     """queued, planning, running ▶ paused. False when it was not moved."""
-    return await _move(connection, tenant_id, job_id, "'paused'", "state = ANY(:states)", _PAUSABLE)
+    return await _move(connection, tenant_id, job_id, "'paused'", "state = ANY(:states)", _PAUSABLE, known=known)
 
 
-async def resume(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> bool:
+async def resume(
+    connection: AsyncConnection, tenant_id: UUID, job_id: UUID, known: Collection[int] | None = None
+) -> bool:
     """paused ▶ where planning stands. False when it was not moved."""
     where_it_stood = """
         CASE WHEN planned_at IS NOT NULL THEN 'running' WHEN cursor IS NULL THEN 'queued' ELSE 'planning' END"""
@@ -223,7 +231,14 @@ async def resume(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> 
     forgets = f""", error_code = nullif(error_code, '{StoreRefused.code}'),
         error = CASE WHEN error_code = '{StoreRefused.code}' THEN NULL ELSE error END"""
     has_moved = await _move(
-        connection, tenant_id, job_id, where_it_stood, "state = ANY(:states)", [JobState.PAUSED], changes=forgets
+        connection,
+        tenant_id,
+        job_id,
+        where_it_stood,
+        "state = ANY(:states)",
+        [JobState.PAUSED],
+        changes=forgets,
+        known=known,
     )
     if has_moved:
         await _ring_anew(connection, job_id)
@@ -293,12 +308,19 @@ async def _move(
     states: Sequence[str],
     *,
     changes: str = "",
+    known: Collection[int] | None = None,
 ) -> bool:
     moved = await connection.execute(
         text(f"""
             UPDATE jobs SET state = {to}, version = version + 1 {changes}
-            WHERE id = :id AND tenant_id = :tenant AND {where}"""),
-        {"id": job_id, "tenant": tenant_id, "states": [str(state) for state in states]},
+            WHERE id = :id AND tenant_id = :tenant AND {where}
+              AND (CAST(:known AS int[]) IS NULL OR version = ANY(CAST(:known AS int[])))"""),
+        {
+            "id": job_id,
+            "tenant": tenant_id,
+            "states": [str(state) for state in states],
+            "known": None if known is None else list(known),
+        },
     )
     if moved.rowcount:
         await tell(connection, job_id)

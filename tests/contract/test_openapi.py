@@ -90,6 +90,20 @@ def test_every_operation_with_a_key_names_the_common_refusals(document: dict[str
             assert {"400", "401", "403", "422", "429", "500", "503"} <= set(operation["responses"])
 
 
+def test_every_post_but_an_upload_heeds_an_idempotency_key(document: dict[str, Any]) -> None:
+    for method, _, operation in operations(document):
+        if method == "post" and operation["operationId"] != "uploadManifest":
+            names = {parameter["name"] for parameter in operation["parameters"]}
+            assert "Idempotency-Key" in names, operation["operationId"]
+            assert {"409", "413", "422"} <= set(operation["responses"])
+
+
+def test_every_operation_is_described(document: dict[str, Any]) -> None:
+    for _, _, operation in operations(document):
+        assert operation["description"], operation["operationId"]
+        assert operation["tags"], operation["operationId"]
+
+
 def test_codes_states_reasons_and_recipe_are_those_of_the_code(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
 

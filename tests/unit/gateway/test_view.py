@@ -35,6 +35,7 @@ JOB = JobRow(
     started_at=BEGUN,
     finished_at=None,
     seen_at=BEGUN + timedelta(seconds=50),
+    version=1,
 )
 
 
