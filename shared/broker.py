@@ -10,9 +10,10 @@ own, so that each may have a Redis user with least rights (`infra/redis/`). The 
 
 import time
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import structlog
 from celery import Celery
@@ -50,8 +51,42 @@ _LONGEST_BODY = 16 * 1024
 _MOST_BRACKETS = 100
 
 
+class _QoS(redis.QoS):
+    """Counts a bell as answered also when Redis could not be told so, and tells it later.
+
+    kombu counts it as unanswered for as long as the connection lives, says so in its log, and goes on: with as many
+    as the worker has children it asks for nothing more.
+    """
+
+    #: Tags Redis is to be told of, over every connection of this process. Bounded by the bells it had in hand.
+    owed: ClassVar[set[str]] = set()
+
+    def ack(self, delivery_tag: str) -> None:
+        self._answered(delivery_tag, super().ack)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        self._answered(delivery_tag, partial(super().reject, requeue=requeue))
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Asked for by the worker's loop every ten seconds."""
+        for tag in tuple(self.owed):
+            self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
+            self.owed.discard(tag)
+        super().restore_visible(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _answered(self, delivery_tag: str, tell: Callable[[str], None]) -> None:
+        try:
+            tell(delivery_tag)
+        except self.channel.connection_errors as error:
+            log.warning("answer_not_told", error=type(error).__name__)
+            self.owed.add(delivery_tag)
+            self._quick_ack(delivery_tag)
+
+
 class _Channel(redis.Channel):
     """Drops what is no message at all, which would end the worker."""
+
+    QoS = _QoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -216,9 +251,9 @@ def broker_answers(app: Celery) -> bool:
 
 
 def asks_for_messages(consumer: Any) -> bool:
-    """Whether a worker's consumer asked Redis lately, or cannot take more now. A broker that pushes is not asked."""
+    """Whether a worker's consumer asked Redis lately. A broker that pushes is not asked."""
     channel = consumer.channel
-    if getattr(channel.connection, "driver_type", None) != "redis" or not channel.qos.can_consume():
+    if getattr(channel.connection, "driver_type", None) != "redis":
         return True
     asked_at = channel._brpop_sent_at
     return asked_at is not None and time.monotonic() - asked_at < _LONGEST_ASKING

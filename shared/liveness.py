@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps
+from celery.worker import state
 
 from shared.broker import asks_for_messages, broker_answers
 from shared.failpoints import reach
@@ -39,7 +40,7 @@ class Pulse:
         self._turned_at = self._asked_at = self._excused_until = clock()
 
     def note(self, *, asked: bool) -> None:
-        """The loop has turned; `asked`: it asked for messages since the last turn, or its hands are full."""
+        """The loop has turned; `asked`: it asked for messages since the last turn, or has bells in hand."""
         self._turned_at = self._clock()
         if asked:
             self._asked_at = self._turned_at
@@ -81,5 +82,6 @@ def watch(app: Celery, *, longest_silence_seconds: float) -> Pulse:
 
 
 def _note(pulse: Pulse, consumer: Any) -> None:
-    pulse.note(asked=asks_for_messages(consumer.task_consumer))
+    is_at_work = bool(state.reserved_requests)
+    pulse.note(asked=is_at_work or asks_for_messages(consumer.task_consumer))
     reach("worker.turned")

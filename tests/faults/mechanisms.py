@@ -135,6 +135,14 @@ MECHANISMS = (
         ("tests/faults/test_lost_bells.py",),
     ),
     Mechanism(
+        "answers Redis could not be told",
+        "a worker hears bells after one it could not acknowledge",
+        "shared/broker.py",
+        "            self._quick_ack(delivery_tag)\n",
+        "",
+        ("tests/faults/test_redis.py::test_a_worker_hears_more_bells_after_one_it_could_not_acknowledge",),
+    ),
+    Mechanism(
         "leases that end",
         "what a dead worker held is done by another",
         "scheduler/loop.py",

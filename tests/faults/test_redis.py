@@ -117,6 +117,20 @@ async def test_an_old_snapshot_of_redis_rings_bells_that_nobody_answers(ours: Wo
     assert await ours.board.histories() == before
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param("downloader", marks=long), pytest.param("validator", marks=long), "uploader"]
+)
+async def test_a_worker_hears_more_bells_after_one_it_could_not_acknowledge(ours: World, name: str) -> None:
+    with Proxy(ours.redis.port) as own, ours.instead(name, {"PIXCRAWLER_REDIS_URL": redis_at(own)}) as service:
+        own.lose_answer_to(b"ZREM")
+        job = await ours.submit()
+
+        await ours.has_kept_its_promises(job)
+
+        assert own.has_lost_answer
+        assert service.process.poll() is None
+
+
 @long
 @pytest.mark.parametrize("name", ["downloader", "validator", "uploader"])
 async def test_one_service_cut_off_from_redis_holds_up_nothing_for_good(ours: World, name: str) -> None:
