@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared.blocklist import Kind
 from shared.manifest import ListFormat
-from shared.pipeline import ChunkState, JobState
+from shared.pipeline import ChunkState, JobState, Tier
+from shared.quotas import Quota
 from shared.recipe import Recipe
 
 JOB_ID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
@@ -324,9 +325,18 @@ class PoisonPage(BaseModel):
     next_cursor: str | None
 
 
+class QuotaOut(BaseModel):
+    """One limit and what is used of it."""
+
+    limit: int | None = Field(description="null: no limit")
+    used: int
+
+
 class Me(BaseModel):
     """Whose key this is."""
 
     tenant: str
-    tier: str
+    tier: str = Field(description="As agreed")
+    tier_now: Tier = Field(description="The one that counts: a new account has a head start")
     scopes: list[str]
+    quotas: dict[Quota, QuotaOut] = Field(description="A day begins at midnight UTC")

@@ -1,9 +1,12 @@
 """How the gateway is configured."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from shared.pipeline import Tier
+from shared.quotas import Quota
 from shared.settings import Settings
 from shared.storage import Destination, Scheme
 
@@ -33,6 +36,11 @@ class GatewaySettings(Settings):
     database_connections: int = Field(default=10, ge=2, le=200, description="Connections to PostgreSQL at most")
     requests_a_minute: int = Field(
         default=12_000, ge=1, le=10**7, description="Requests a tenant may make within 60 s, all copies together"
+    )
+    quotas: dict[Tier, dict[Quota, Annotated[int, Field(ge=0)] | None]] = Field(
+        default={},
+        description='Limits by tier, as {"free": {"open_jobs": 20, "rows_a_day": 1000000, "bytes_a_day": null}};'
+        " None: no limit. What was agreed with a tenant goes before",
     )
     max_streams: int = Field(default=500, ge=1, description="Progress streams open at once")
     shutdown_seconds: float = Field(default=5.0, gt=0, description="How long open requests may go on at shutdown")

@@ -21,6 +21,7 @@ import structlog
 from gateway.auth import Caller
 from gateway.destinations import Standing, permitted, standing
 from gateway.problems import ApiError, Code
+from gateway.quotas import check_fits, check_room
 from gateway.schemas import JobIn, ListOptions
 from gateway.services import Services
 from gateway.sources import LocalList, check_list, local_list, store_list
@@ -52,6 +53,7 @@ class Submitted:
 
 async def submit(services: Services, caller: Caller, asked: JobIn, trace: Trace) -> Submitted:
     """Accepts a request, or finds the job that the same request made before. Raises ApiError and errors of the tree."""
+    check_fits(services.settings, caller.tenant, len(asked.source.rows or ()))
     to = asked.destination
     place = await permitted(services.settings, services.resources, to.url, to.endpoint)
     async with local_list(services.settings, services.resources, caller.tenant_id, asked.source) as found:
@@ -59,7 +61,7 @@ async def submit(services: Services, caller: Caller, asked: JobIn, trace: Trace)
         new = _new_job(caller, asked, place, found, chosen, trace)
         async with _opened(services, place) as store:
             for _ in range(_ATTEMPTS):
-                if submitted := await _settle(services, new, store, found):
+                if submitted := await _settle(services, caller, new, store, found):
                     log.info("job_submitted", job=str(submitted.job.id), is_new=submitted.is_new)
                     await _leave_papers(submitted.job, found.sha256, store)
                     return submitted
@@ -88,7 +90,9 @@ def _new_job(
     )
 
 
-async def _settle(services: Services, new: NewJob, store: ObjectStore, found: LocalList) -> Submitted | None:
+async def _settle(
+    services: Services, caller: Caller, new: NewJob, store: ObjectStore, found: LocalList
+) -> Submitted | None:
     """One attempt: the job made, or found; None when the destination changed hands meanwhile."""
     engine = services.resources.engine
     async with transaction(engine) as connection:
@@ -102,6 +106,7 @@ async def _settle(services: Services, new: NewJob, store: ObjectStore, found: Lo
     if not found.is_spooled:
         await store_list(services.resources.spool, found.spool_key, found.path, found.sha256)
     async with transaction(engine) as connection:
+        await check_room(connection, services.settings, caller.tenant)
         if known is not None and not await jobs.forget_dataset(connection, known.dataset_id):
             return None
         job_id = await jobs.create(connection, new)

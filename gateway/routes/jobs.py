@@ -30,6 +30,8 @@ from shared.pipeline import JobState
 JobId = Annotated[str, Path(description="The job's id", json_schema_extra={"format": "uuid"})]
 
 _SUBMIT_PROBLEMS = problems(
+    Code.QUOTA_EXCEEDED,
+    Code.OVER_QUOTA,
     Code.BODY_TOO_LARGE,
     Code.BAD_SOURCE,
     Code.BAD_DESTINATION,

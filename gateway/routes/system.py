@@ -7,16 +7,29 @@ from fastapi import APIRouter, Request, Response
 from gateway.auth import Reader
 from gateway.openapi import problems
 from gateway.ready import trouble
-from gateway.schemas import Me
+from gateway.schemas import Me, QuotaOut
 from gateway.services import services_of
+from shared.db import tenants
+from shared.db.session import transaction
+from shared.quotas import Quota
 
 routes = APIRouter(tags=["system"])
 
 
 @routes.get("/v1/me", operation_id="getMe", responses=problems())
-async def get_me(caller: Reader) -> Me:
-    """The tenant behind the key, its tier as agreed, and what the key may do."""
-    return Me(tenant=caller.tenant.name, tier=caller.tenant.plan, scopes=sorted(caller.scopes))
+async def get_me(caller: Reader, request: Request) -> Me:
+    """The tenant behind the key, what the key may do, and what is used of the tenant's quotas."""
+    services, tenant = services_of(request), caller.tenant
+    async with transaction(services.resources.engine) as connection:
+        usage = await tenants.usage(connection, tenant.id)
+    limits = tenant.limits(services.settings.quotas)
+    return Me(
+        tenant=tenant.name,
+        tier=tenant.plan,
+        tier_now=tenant.tier,
+        scopes=sorted(caller.scopes),
+        quotas={quota: QuotaOut(limit=limits.get(quota), used=usage.of(quota)) for quota in Quota},
+    )
 
 
 @routes.get("/livez", operation_id="getLive", responses={200: {"description": "The process turns"}})

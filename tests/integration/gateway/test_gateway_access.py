@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from gateway.credentials import Scope, new_key
 from gateway.problems import Code
+from shared.quotas import Quota
 from tests.integration.gateway.conftest import Effects, MakeKey, client_of, request_for
 
 JOB = "/v1/jobs/{job}"
@@ -143,7 +144,14 @@ async def test_a_key_works_as_bearer_and_as_header_and_its_use_is_noted(
             for headers in ({"Authorization": f"bearer {key}"}, {"X-API-Key": key})
         ]
 
-    assert [answer.json() for answer in answers] == [{"tenant": "ours", "tier": "free", "scopes": ["admin"]}] * 2
+    shown = {
+        "tenant": "ours",
+        "tier": "free",
+        "tier_now": "new",
+        "scopes": ["admin"],
+        "quotas": {quota: {"limit": None, "used": 0} for quota in Quota},
+    }
+    assert [answer.json() for answer in answers] == [shown] * 2
     assert await database.fetchval("SELECT last_used_at > now() - interval '1 minute' FROM api_keys")
 
 
