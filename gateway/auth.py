@@ -11,7 +11,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from gateway.credentials import Credential, Scope, parse_key
 from gateway.problems import ApiError, Code
 from gateway.services import Services, services_of
-from shared.db import api_keys
+from shared.db import api_keys, tenancy
 from shared.db.api_keys import Key
 from shared.db.session import transaction
 from shared.db.tenants import Tenant
@@ -52,13 +52,15 @@ def requires(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         request.state.rate = await services.limiter.count(found.tenant_id)
         if not found.scopes & {scope, Scope.ADMIN}:
             raise ApiError(Code.FORBIDDEN, f"this key lacks the scope {scope}; make one that has it")
+        if scope is Scope.ADMIN:
+            tenancy.see_everyone()
         return found
 
     return caller
 
 
 async def identify(services: Services, presented: str | None) -> Caller:
-    """The caller of a presented key. Raises ApiError (401, 403)."""
+    """The caller of a presented key, whose rows alone are seen from now on. Raises ApiError (401, 403)."""
     if not presented:
         raise _unauthorized("give your API key in the header, as Authorization: Bearer pxc_…")
     credential = parse_key(presented)
@@ -70,6 +72,7 @@ async def identify(services: Services, presented: str | None) -> Caller:
         raise _unauthorized("this API key is unknown, expired or revoked; ask the operator for another")
     if key.tenant.suspended_at is not None:
         raise ApiError(Code.TENANT_SUSPENDED, "this account is suspended; ask the operator why")
+    tenancy.see_only(key.tenant.id)
     return Caller(tenant=key.tenant, key_id=key.id, scopes=key.scopes)
 
 

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.limits import Rate
 from gateway.problems import is_bug, problem_response, translated
 from shared import metrics
+from shared.db import tenancy
 from shared.trace import Trace
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class Observed:
         request_id = _request_id(scope)
         trace = Trace.of_request(request_id, _header(scope, b"traceparent"))
         scope.setdefault("state", {}).update(request_id=request_id, trace=trace)
+        tenancy.see_nobody()
         started, status = time.monotonic(), 0
 
         async def watched(message: Message) -> None:

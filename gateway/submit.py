@@ -25,9 +25,9 @@ from gateway.quotas import check_fits, check_room
 from gateway.schemas import JobIn, ListOptions
 from gateway.services import Services
 from gateway.sources import LocalList, check_list, local_list, store_list
-from shared.db import jobs
+from shared.db import jobs, tenancy
 from shared.db.jobs import JobRow, NewJob, Occupant
-from shared.db.session import transaction
+from shared.db.session import Engine, transaction
 from shared.errors import PermanentError, StoreRefused, TransientError
 from shared.failpoints import reach
 from shared.manifest import ListFormat
@@ -95,8 +95,7 @@ async def _settle(
 ) -> Submitted | None:
     """One attempt: the job made, or found; None when the destination changed hands meanwhile."""
     engine = services.resources.engine
-    async with transaction(engine) as connection:
-        known = await jobs.occupant(connection, new.destination, new.endpoint)
+    known = await _occupant(engine, new)
     here = await _look(store)
     if known is not None and not _is_abandoned(new, known, here):
         return Submitted(job=await _job(services, new.tenant_id, _same_run(new, known, here)), is_new=False)
@@ -112,6 +111,13 @@ async def _settle(
         job_id = await jobs.create(connection, new)
     reach("gateway.committed")
     return None if job_id is None else Submitted(job=await _job(services, new.tenant_id, job_id), is_new=True)
+
+
+async def _occupant(engine: Engine, new: NewJob) -> Occupant | None:
+    """A destination holds one dataset, so another tenant's must be known too; no answer tells of it."""
+    with tenancy.seeing_everyone():
+        async with transaction(engine) as connection:
+            return await jobs.occupant(connection, new.destination, new.endpoint)
 
 
 def _is_abandoned(new: NewJob, known: Occupant, here: Standing) -> bool:

@@ -15,7 +15,7 @@ import structlog
 from gateway.schemas import JobOut
 from gateway.view import later, view
 from shared import metrics, progress
-from shared.db import jobs
+from shared.db import jobs, tenancy
 from shared.db.jobs import InFlight, JobRow
 from shared.db.session import transaction
 from shared.errors import DatabaseUnavailable
@@ -108,10 +108,14 @@ class JobWatch:
 
 
 async def read_figures(resources: Resources, job_ids: Sequence[UUID]) -> list[Figures]:
-    """Jobs with their chunks in flight and live figures; without those when Redis is away or slow."""
-    async with transaction(resources.engine) as connection:
-        rows = await jobs.get_many(connection, job_ids)
-        chunks = await jobs.in_flight(connection, [row.id for row in rows if not row.is_final])
+    """Jobs with their chunks in flight and live figures; without those when Redis is away or slow.
+
+    One look serves the streams of all tenants; each was checked when it was opened.
+    """
+    with tenancy.seeing_everyone():
+        async with transaction(resources.engine) as connection:
+            rows = await jobs.get_many(connection, job_ids)
+            chunks = await jobs.in_flight(connection, [row.id for row in rows if not row.is_final])
     return [(row, held, await read_live(resources, row.id) if held else {}) for row, held in _grouped(rows, chunks)]
 
 

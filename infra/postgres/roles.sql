@@ -113,4 +113,32 @@ GRANT USAGE ON SEQUENCE poison_messages_id_seq TO pixcrawler_downloader, pixcraw
 GRANT SELECT ON blocked TO pixcrawler_downloader, pixcrawler_uploader;
 GRANT SELECT, INSERT, DELETE ON fingerprints TO pixcrawler_uploader;
 
+-- The second wall between tenants: of tables that belong to them the gateway sees the rows of the tenant for whom it
+-- works (shared/db/tenancy.py), or all of them where it says so; other services work for all. Rows of a job go with it.
+-- Keys and tenants are looked up before anybody knows who asks, so they have no such wall.
+DO $$
+DECLARE
+    owned record;
+    rule text;
+BEGIN
+    FOR owned IN
+        SELECT c.table_name, min(c.column_name) FILTER (WHERE c.column_name = 'tenant_id') IS NOT NULL AS has_tenant
+        FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
+        WHERE c.table_schema = 'public' AND t.table_type = 'BASE TABLE'
+          AND c.column_name IN ('tenant_id', 'job_id') AND c.table_name <> 'api_keys'
+        GROUP BY c.table_name
+    LOOP
+        rule := CASE WHEN owned.has_tenant
+            THEN $rule$current_setting('pixcrawler.tenant', true) IN (tenant_id::text, 'everyone')$rule$
+            ELSE format($rule$current_setting('pixcrawler.tenant', true) = 'everyone'
+                        OR EXISTS (SELECT FROM jobs WHERE jobs.id = %I.job_id)$rule$, owned.table_name) END;
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', owned.table_name);
+        EXECUTE format('DROP POLICY IF EXISTS of_the_tenant ON %I', owned.table_name);
+        EXECUTE format('CREATE POLICY of_the_tenant ON %I TO pixcrawler_gateway USING (%s)', owned.table_name, rule);
+        EXECUTE format('DROP POLICY IF EXISTS of_everyone ON %I', owned.table_name);
+        EXECUTE format('CREATE POLICY of_everyone ON %I TO pixcrawler_scheduler, pixcrawler_downloader, '
+                       'pixcrawler_validator, pixcrawler_uploader USING (true)', owned.table_name);
+    END LOOP;
+END $$;
+
 COMMIT;

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from shared.db import tenancy
 from shared.errors import DatabaseUnavailable
 
 #: For those who use them and need not know SQLAlchemy.
@@ -37,7 +38,7 @@ _DISTRUST = {9: "is not valid yet", 10: "has expired"} | dict.fromkeys((62, 64),
 
 _LIMITS = text(
     "SELECT set_config('statement_timeout', '15s', true), set_config('lock_timeout', '3s', true), "
-    "set_config('idle_in_transaction_session_timeout', '10s', true)"
+    "set_config('idle_in_transaction_session_timeout', '10s', true), set_config('pixcrawler.tenant', :tenant, true)"
 )
 
 
@@ -66,10 +67,13 @@ def open_engine(database_url: SecretStr, *, connections: int = 5) -> AsyncEngine
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """One transaction with time limits; commits at the end. Raises DatabaseUnavailable for trouble that may pass."""
+    """One transaction with time limits, on the rows that the task may see; commits at the end.
+
+    Raises DatabaseUnavailable for trouble that may pass.
+    """
     with translated_errors():
         async with engine.begin() as connection:
-            await connection.execute(_LIMITS)
+            await connection.execute(_LIMITS, {"tenant": tenancy.seen()})
             yield connection
 
 

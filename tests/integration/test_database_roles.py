@@ -35,6 +35,7 @@ from shared.db import (
     spooled,
     stages,
     sweeps,
+    tenancy,
     tenants,
     uploads,
 )
@@ -361,6 +362,7 @@ async def test_a_role_may_run_every_statement_of_its_service(service: str, scene
     assert await schema.version(engine) == schema.HEAD
     for name, statement in statements_of(service, scene).items():
         try:
+            tenancy.see_only(scene.tenant)  # as a request does; other services are not asked
             async with transaction(engine) as connection:
                 await statement(connection)
                 raise _Undo
