@@ -47,10 +47,10 @@ ALLOWED = {
     "gateway": (
         "PING",
         "HGETALL pixcrawler:progress:1",
-        "INCR pixcrawler:rate:1:2",
+        "INCRBY pixcrawler:rate:1:2 1",
         "EXPIRE pixcrawler:rate:1:2 120",
         "GET pixcrawler:rate:1:1",
-        "DECR pixcrawler:rate:1:2",
+        "DECRBY pixcrawler:rate:1:2 1",
     ),
     "scheduler": (
         "ZADD pixcrawler:waiting 1 7",
