@@ -9,37 +9,10 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from gateway.credentials import Scope, new_key
+from gateway.credentials import Scope
 from gateway.problems import Code
 from shared.quotas import Quota
 from tests.integration.gateway.conftest import Effects, MakeKey, client_of, request_for
-
-JOB = "/v1/jobs/{job}"
-TAKEDOWNS = "/v1/admin/takedowns"
-OPERATIONS = [
-    ("GET", "/v1/me"),
-    ("GET", "/v1/jobs"),
-    ("POST", "/v1/jobs"),
-    ("POST", "/v1/manifests?filename=urls.txt"),
-    ("GET", JOB),
-    ("GET", JOB + "/images"),
-    ("GET", JOB + "/events"),
-    ("POST", JOB + "/cancel"),
-    ("POST", JOB + "/pause"),
-    ("POST", JOB + "/resume"),
-    ("GET", TAKEDOWNS),
-    ("POST", TAKEDOWNS),
-    ("DELETE", TAKEDOWNS + "/1"),
-]
-ON_A_JOB = [operation for operation in OPERATIONS if "{job}" in operation[1]]
-
-
-def body_of(method: str, path: str, place: Path) -> dict[str, Any]:
-    if method in ("GET", "DELETE"):
-        return {}
-    if path == TAKEDOWNS:
-        return {"json": {"kind": "host", "value": "example.com"}}
-    return {"json": request_for(place)} if path == "/v1/jobs" else {"content": b"https://example.com/a.jpg"}
 
 
 def assert_problem(answer: httpx2.Response, status: int, code: Code) -> None:
@@ -49,64 +22,6 @@ def assert_problem(answer: httpx2.Response, status: int, code: Code) -> None:
     assert body["request_id"] == answer.headers["x-request-id"]
     assert body["type"] == f"urn:pixcrawler:problem:{code}"
     assert body["detail"]
-
-
-@pytest.mark.parametrize(("method", "path"), OPERATIONS)
-async def test_no_operation_answers_without_a_good_key(
-    app: FastAPI, api: httpx2.AsyncClient, effects: Effects, make_key: MakeKey, place: Path, method: str, path: str
-) -> None:
-    job = (await api.post("/v1/jobs", json=request_for(place))).json()["id"]
-    right = await make_key()
-    expired, revoked = await make_key(), await make_key()
-    await effects.database.execute("UPDATE api_keys SET expires_at = now() WHERE id = $1", expired.split("_")[1])
-    await effects.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", revoked.split("_")[1])
-    borrowed_id = new_key().split("_")
-    before = await effects.seen()
-
-    for key in (None, "", "nonsense", right[:-1] + "!", new_key(), "_".join(borrowed_id), expired, revoked):
-        async with client_of(app, key) as client:
-            answer = await client.request(method, path.format(job=job), **body_of(method, path, place))
-
-        assert_problem(answer, 401, Code.UNAUTHORIZED)
-        assert answer.headers["www-authenticate"] == "Bearer"
-    assert await effects.seen() == before
-
-
-@pytest.mark.parametrize(("method", "path"), OPERATIONS)
-async def test_an_operation_needs_its_scope(
-    app: FastAPI, api: httpx2.AsyncClient, effects: Effects, make_key: MakeKey, place: Path, method: str, path: str
-) -> None:
-    job = (await api.post("/v1/jobs", json=request_for(place))).json()["id"]
-    wrong = Scope.JOBS_READ if method == "POST" else Scope.JOBS_WRITE
-    before = await effects.seen()
-
-    async with client_of(app, await make_key(scopes=(wrong,))) as client:
-        answer = await client.request(method, path.format(job=job), **body_of(method, path, place))
-
-    assert_problem(answer, 403, Code.FORBIDDEN)
-    assert await effects.seen() == before
-
-
-@pytest.mark.parametrize(("method", "path"), ON_A_JOB)
-async def test_a_foreign_job_looks_like_one_that_never_was(
-    api: httpx2.AsyncClient,
-    stranger: httpx2.AsyncClient,
-    database: asyncpg.Connection,
-    place: Path,
-    method: str,
-    path: str,
-) -> None:
-    job = (await api.post("/v1/jobs", json=request_for(place))).json()["id"]
-    foreign, unknown, nonsense = [
-        await stranger.request(method, path.format(job=name))
-        for name in (job, "00000000-0000-4000-8000-000000000000", "1%27--")
-    ]
-
-    for answer in (foreign, unknown, nonsense):
-        assert_problem(answer, 404, Code.NOT_FOUND)
-    bodies = [{**answer.json(), "request_id": ""} for answer in (foreign, unknown, nonsense)]
-    assert bodies[0] == bodies[1] == bodies[2]
-    assert await database.fetchval("SELECT state FROM jobs") == "queued"
 
 
 async def test_a_suspended_account_is_told_so_until_it_is_let_in_again(
