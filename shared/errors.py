@@ -4,7 +4,8 @@
     ├── TransientError        trouble that may pass and is nobody's fault: no attempt is burned
     │   ├── StoreUnavailable  the object store is away, slow or throttling
     │   ├── WorkAreaFull      no bytes or inodes left on the work volume
-    │   └── DatabaseUnavailable
+    │   ├── DatabaseUnavailable
+    │   └── UnknownRecipe     the job is of another version, whose workers can read it
     ├── ChunkError            this chunk went wrong: an attempt is burned, then it fails
     ├── PermanentError        no retry can mend it
     │   ├── StoreRefused      credentials, permission, missing container
@@ -39,6 +40,10 @@ class WorkAreaFull(TransientError):
 
 class DatabaseUnavailable(TransientError):
     code = "database_unavailable"
+
+
+class UnknownRecipe(TransientError):
+    code = "unknown_recipe"
 
 
 class ChunkError(PixCrawlerError):

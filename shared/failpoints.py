@@ -43,7 +43,8 @@ POINTS = frozenset(
             f"{stage.name}.{moment}"
             for stage in PIPELINE
             for moment in (
-                "claimed",  #: the chunk is owned, nothing is done
+                "claiming",  #: the chunk is owned in a transaction that is not committed
+                "claimed",  #: it is; nothing is done
                 "progress",  #: some of its rows are done; reached again and again
                 "result",  #: the stage's files or objects are whole; the result is not committed
                 "committed",  #: it is; the next bell has not rung

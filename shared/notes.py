@@ -47,6 +47,17 @@ class StageNotes:
         metrics.poison.labels(stage=self._stage.name).inc()
         log.error("message_unreadable", stage=self._stage.name, error=str(error))
 
+    def stumbled(self, chunk_id: int, error: Exception) -> None:
+        metrics.chunk_errors.labels(stage=self._stage.name, code=_code(error)).inc()
+        log.error(
+            "claim_failed",
+            chunk=chunk_id,
+            stage=self._stage.name,
+            error_code=type(error).__name__,
+            error=str(error),
+            exc_info=error,
+        )
+
     def completed(self, claim: Claim, result: StageResult, seconds: float) -> None:
         stage = self._stage.name
         metrics.chunk_seconds.labels(stage=stage, result=_COMPLETED).observe(seconds)

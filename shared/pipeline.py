@@ -5,9 +5,10 @@
        └──── work area gone or cell dead: the slot is freed and the chunk starts again ─────┘           ├▶ failed
                                                                                                         └▶ cancelled
 
-`…ing` falls back to `…_ready` on back-off or soft stop, and whatever holds a slot can go to `cleaning`
-with its outcome set. `shared/stage.py` carries a chunk along this line, `shared/db/chunks.py` writes it
-down; broker, database constraint, metric labels and docs derive from this page. Standard library only.
+`…ing` falls back to `…_ready` on back-off or soft stop, `…_ready` to itself when a claim goes wrong, and
+whatever holds a slot can go to `cleaning` with its outcome set. `shared/stage.py` carries a chunk along this
+line, `shared/db/chunks.py` writes it down; broker, database constraint, metric labels and docs derive from
+this page. Standard library only.
 """
 
 from dataclasses import dataclass
@@ -204,7 +205,7 @@ def _allowed() -> dict[ChunkState, frozenset[ChunkState]]:
     }
     for stage in PIPELINE:
         after = next_stage(stage)
-        moves[stage.ready] = {stage.running, ChunkState.PENDING, ChunkState.CLEANING}
+        moves[stage.ready] = {stage.ready, stage.running, ChunkState.PENDING, ChunkState.CLEANING}
         moves[stage.running] = {
             stage.running,
             stage.ready,

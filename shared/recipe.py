@@ -8,7 +8,9 @@ import hashlib
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import UnknownRecipe
 
 
 class Depth(StrEnum):
@@ -106,6 +108,16 @@ class Recipe(BaseModel):
             chosen = ImageFormat.JPEG if self.output_format is OutputFormat.WEBDATASET else ImageFormat.ORIGINAL
             object.__setattr__(self, "image_format", chosen)
         return self
+
+    @classmethod
+    def read(cls, stored: object) -> "Recipe":
+        """The recipe that a job's row holds. Raises UnknownRecipe for one that another version wrote."""
+        try:
+            return cls.model_validate(stored)
+        except ValidationError as error:
+            raise UnknownRecipe(
+                "the job's recipe is of another version of PixCrawler; bring all services to one"
+            ) from error
 
     @property
     def stored_format(self) -> ImageFormat:

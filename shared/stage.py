@@ -23,7 +23,7 @@ from celery import Celery
 from shared import progress
 from shared.chunk import Claim, NewObject, StageResult, Verb
 from shared.closing import close_all
-from shared.db import bells, chunks, lifecycle, poison
+from shared.db import bells, chunks, lifecycle, poison, stumbles
 from shared.db.chunks import Verdict
 from shared.db.session import Connection, transaction
 from shared.errors import ChunkError, ClaimLost, DatabaseUnavailable, TransientError, WorkAreaGone
@@ -136,9 +136,12 @@ class StageWorker:
             return
         try:
             claim = await self._claim(bell.chunk)
-        except DatabaseUnavailable as error:
+        except TransientError as error:
             log.warning("claim_hindered", chunk=bell.chunk, stage=self.stage.name, error=str(error))
             return  # the scheduler rings again
+        except Exception as error:
+            await self._note_stumble(bell.chunk, error)
+            return
         self._notes.answered(bell, claimed=claim is not None)
         if claim is None:
             return
@@ -185,12 +188,29 @@ class StageWorker:
                 pause = min(pause * 2, 30.0)
 
     async def _claim(self, chunk_id: int) -> Claim | None:
-        return await self.commit(
-            lambda connection: chunks.claim(
-                connection, self.stage, chunk_id, owner=self._owner, hold=self._hold, lease=self._lease
-            ),
-            patience=_CLAIM_PATIENCE,
+        return await self.commit(lambda connection: self._take(connection, chunk_id), patience=_CLAIM_PATIENCE)
+
+    async def _take(self, connection: Connection, chunk_id: int) -> Claim | None:
+        claim = await chunks.claim(
+            connection, self.stage, chunk_id, owner=self._owner, hold=self._hold, lease=self._lease
         )
+        if claim is not None:
+            reach(f"{self.stage.name}.claiming", claim.ordinal)
+        return claim
+
+    async def _note_stumble(self, chunk_id: int, error: Exception) -> None:
+        """A bug in the claim itself burns an attempt like any other, although the chunk was nobody's."""
+        self._notes.stumbled(chunk_id, error)
+        with suppress(DatabaseUnavailable):  # it is stumbled over again
+            async with transaction(self.resources.engine) as connection:
+                await stumbles.note(
+                    connection,
+                    self.stage,
+                    chunk_id,
+                    actor=self._owner,
+                    error_code=type(error).__name__,
+                    error=str(error),
+                )
 
     async def _carry(self, claim: Claim) -> None:
         async with ClaimedChunk(self, claim) as chunk:

@@ -122,7 +122,7 @@ def claim_of(row: Any) -> Claim:
         ordinal=row.ordinal,
         first_row=row.first_row,
         rows=row.rows,
-        recipe=Recipe.model_validate(row.recipe),
+        recipe=Recipe.read(row.recipe),
         destination=row.destination,
         endpoint=row.endpoint or None,
         source=SourceRef(key=row.part_key, offset=row.part_offset, length=row.part_length),

@@ -225,8 +225,7 @@ async def to_finish(connection: AsyncConnection) -> list[Finished]:
         {"final": sorted(FINAL_STATES)},
     )
     return [
-        Finished(**{**row._mapping, "state": JobState(row.state), "recipe": Recipe.model_validate(row.recipe)})
-        for row in rows
+        Finished(**{**row._mapping, "state": JobState(row.state), "recipe": Recipe.read(row.recipe)}) for row in rows
     ]
 
 

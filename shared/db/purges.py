@@ -212,7 +212,7 @@ async def stale(connection: AsyncConnection, *, without: Collection[UUID]) -> Fi
     ).first()
     if row is None:
         return None
-    return Finished(**{**row._mapping, "state": JobState(row.state), "recipe": Recipe.model_validate(row.recipe)})
+    return Finished(**{**row._mapping, "state": JobState(row.state), "recipe": Recipe.read(row.recipe)})
 
 
 async def refreshed(connection: AsyncConnection, dataset_id: UUID) -> None:

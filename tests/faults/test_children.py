@@ -50,6 +50,22 @@ async def test_a_chunk_that_kills_every_worker_fails_alone(ours: World, stage: S
             assert row == whole
 
 
+@pytest.mark.faults
+async def test_a_chunk_whose_claim_goes_wrong_every_time_fails_alone(ours: World) -> None:
+    ours.arm("downloader", f"download.claiming@{POISON}:bug:1:always")
+    job = await ours.submit()
+    await ours.is_reached("download.claiming")
+
+    await ours.has_kept_its_promises(job, state=JobState.COMPLETED_WITH_FAILURES)
+
+    ours.remove("downloader")
+    ended = await ours.board.run(
+        "SELECT state, error_code, attempt FROM chunks WHERE job_id = :job ORDER BY ordinal", job=job
+    )
+    assert [chunk.state for chunk in ended] == ["completed", "failed", "completed"]
+    assert (ended[POISON].error_code, ended[POISON].attempt) == ("FailPointReached", 3)
+
+
 async def test_a_decoder_killed_under_an_image_costs_no_image(ours: World) -> None:
     worker = ours.arm("validator", f"{VALIDATE.name}.progress:freeze")
     job = await ours.submit()

@@ -289,3 +289,41 @@ async def test_a_claim_while_the_database_is_away_is_no_error(
         await worker(publishing).answer(bell)
 
     assert await board.state(chunk) is ChunkState.DOWNLOAD_READY
+
+
+async def test_a_claim_that_goes_wrong_every_time_ends_the_chunk(
+    board: Board, worker: Callable[..., StageWorker], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def buggy(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    bell = await message(board, chunk)
+    monkeypatch.setattr(stage_module.chunks, "claim", buggy)
+    seen = []
+    for _ in range(DOWNLOAD.retry.attempts):
+        await worker(publishing).answer(bell)
+        await worker(publishing).answer(bell)  # a bell too many, before it is due again, counts for nothing
+        row = await board.chunk(chunk)
+        seen.append((row.state, row.attempt, row.error_code, row.dispatched_at))
+        await board.run("UPDATE chunks SET not_before = clock_timestamp() WHERE id = :chunk", chunk=chunk)
+
+    assert seen == [
+        ("download_ready", 1, "ZeroDivisionError", None),
+        ("download_ready", 2, "ZeroDivisionError", None),
+        ("cleaning", 3, "ZeroDivisionError", None),
+    ]
+    assert (await board.chunk(chunk)).outcome == "failed"
+
+
+async def test_a_recipe_of_another_version_is_left_to_its_workers(
+    board: Board, worker: Callable[..., StageWorker], chunk: int
+) -> None:
+    await board.run("""UPDATE jobs SET recipe = recipe || '{"of_tomorrow": true}'""")
+    await worker(publishing).answer(await message(board, chunk))
+    left = await board.chunk(chunk)
+    await board.run("UPDATE jobs SET recipe = recipe - 'of_tomorrow'")
+
+    await worker(publishing).answer(await message(board, chunk))
+
+    assert (left.state, left.attempt, left.fence) == ("download_ready", 0, 0)
+    assert await board.state(chunk) is ChunkState.VALIDATE_READY

@@ -26,10 +26,10 @@ S = ChunkState
     [
         # admitted, or withdrawn while it waited
         (S.PENDING, {S.DOWNLOAD_READY, S.CLEANING}),
-        # claimed, begun anew, or ended without a worker
-        (S.DOWNLOAD_READY, {S.DOWNLOADING, S.PENDING, S.CLEANING}),
-        (S.VALIDATE_READY, {S.VALIDATING, S.PENDING, S.CLEANING}),
-        (S.UPLOAD_READY, {S.UPLOADING, S.PENDING, S.CLEANING}),
+        # stumbled over, claimed, begun anew, or ended without a worker
+        (S.DOWNLOAD_READY, {S.DOWNLOAD_READY, S.DOWNLOADING, S.PENDING, S.CLEANING}),
+        (S.VALIDATE_READY, {S.VALIDATE_READY, S.VALIDATING, S.PENDING, S.CLEANING}),
+        (S.UPLOAD_READY, {S.UPLOAD_READY, S.UPLOADING, S.PENDING, S.CLEANING}),
         # going on, handed on, handed back, begun anew, ended
         (S.DOWNLOADING, {S.DOWNLOADING, S.VALIDATE_READY, S.DOWNLOAD_READY, S.PENDING, S.CLEANING}),
         (S.VALIDATING, {S.VALIDATING, S.UPLOAD_READY, S.VALIDATE_READY, S.PENDING, S.CLEANING}),
