@@ -36,8 +36,9 @@ from shared.index import (
     to_parquet,
 )
 from shared.manifest import digest_of
-from shared.recipe import ImageFormat, ImageKind, OutputFormat
+from shared.recipe import OutputFormat
 from shared.records import key_of
+from shared.remnants import keys_of_chunk
 from shared.resources import Resources
 from shared.storage.base import ObjectStore
 from shared.workdir.local import full_disk_is_transient
@@ -46,8 +47,6 @@ _PARQUET = "application/vnd.apache.parquet"
 _TAR = "application/x-tar"
 #: A shard's key, without the mark of an earlier purge.
 _SHARD = re.compile(r"(?P<place>.*/r\d{3,}-\d{6,})(-[0-9a-f]{16})?(?P<suffix>\.[a-z]+)")
-#: Of a loose file or a shard, behind the chunk's name.
-_BEHIND_NAME = ("/", ".", "-")
 
 
 async def purge_chunk(resources: Resources, term: Term, chunk: EndedChunk, asked: Purges) -> int:
@@ -135,10 +134,8 @@ async def _drop(store: ObjectStore, claim: Claim, index: pa.Table) -> None:
         await _drop_files(store, claim, gone)
         return
     named = set(object_keys(index))
-    for prefix in _prefixes(claim):
-        async for stored in store.list(prefix):
-            if stored.key not in named and stored.key.removeprefix(prefix).startswith(_BEHIND_NAME):
-                await store.delete(stored.key)
+    for key in [key async for key in keys_of_chunk(store, claim) if key not in named]:
+        await store.delete(key)
 
 
 async def _drop_files(store: ObjectStore, claim: Claim, gone: Sequence[int]) -> None:
@@ -161,14 +158,6 @@ async def _drop_metadata(store: ObjectStore, key: str, gone: Sequence[int]) -> N
         await store.delete(key)
     elif kept != body:
         await _put(store, key, kept)
-
-
-def _prefixes(claim: Claim) -> list[str]:
-    """What the keys of the chunk's shards begin with."""
-    name = chunk_name(claim.revision, claim.ordinal)
-    if claim.recipe.output_format is OutputFormat.WEBDATASET and claim.recipe.stored_format is ImageFormat.ORIGINAL:
-        return [f"data/{kind.value}/{name}" for kind in ImageKind]
-    return [f"data/{name}"]
 
 
 async def _put(store: ObjectStore, key: str, body: bytes) -> None:

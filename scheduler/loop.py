@@ -1,7 +1,8 @@
 """The scheduler's one loop: look, decide, act, wait to be woken or for a second.
 
 Only the leader acts. What takes long or waits for a client's destination runs beside the loop, so that it is never
-in the way of admission: planning, a part at a time; closing chunks; purging some; finishing jobs; the calendar.
+in the way of admission: planning, a part at a time; closing chunks; purging some; clearing what dropped ones left;
+finishing jobs; the calendar.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from scheduler.finisher import Finisher
 from scheduler.leadership import Leadership
 from scheduler.planner import Planner
 from scheduler.purger import Purger
+from scheduler.sweeper import Sweeper
 from scheduler.truth import read_truth, show_truth
 from shared import metrics
 from shared.db import leader, lifecycle
@@ -77,6 +79,7 @@ class Loop:
         self._stopping = asyncio.Event()
         self._finisher = Finisher(resources)
         self._purger = Purger(resources)
+        self._sweeper = Sweeper(resources)
         self._chores = (
             _Chore(timedelta(0), self._admit),
             _Chore(timedelta(0), caretaker.ring),
@@ -93,6 +96,7 @@ class Loop:
             (self._plan, _REST),
             (self._close, _REST),
             (self._purger.purge, _REST),
+            (self._sweeper.sweep, _REST),
             (self._tell_truth, _TRUTH_EVERY),
             (calendar.keep_calendar, _CALENDAR_EVERY),
         )

@@ -23,6 +23,7 @@ from shared.failpoints import reach
 from shared.index import counts_of, from_parquet, index_key, index_of_open_rows, object_keys, to_parquet
 from shared.pipeline import Outcome
 from shared.reasons import Reason
+from shared.remnants import remove_remnants
 from shared.resources import Resources
 from shared.rounds import announce_change, retire_older_indexes
 from shared.storage.base import ObjectStore
@@ -107,7 +108,10 @@ async def _stored_index(resources: Resources, ended: chunks.Ended) -> tuple[pa.T
     claim = ended.claim
     index = index_of_open_rows(await resources.source(claim.source), _REASONS[ended.outcome], revision=claim.revision)
     async with resources.stores.at(claim.destination, claim.endpoint) as store:
-        return await _store_index(store, claim, index)
+        index, objects = await _store_index(store, claim, index)
+        if ended.outcome is Outcome.CANCELLED and ended.may_have_stored and not object_keys(index):
+            await remove_remnants(store, claim)  # a failed chunk's are found again when it is redriven
+    return index, objects
 
 
 async def _store_index(store: ObjectStore, claim: Claim, index: pa.Table) -> tuple[pa.Table, list[NewObject]]:

@@ -316,6 +316,7 @@ class Ended:
     claim: Claim
     outcome: Outcome
     tries: int  #: times it was tried to close it, in vain
+    may_have_stored: bool  #: its upload had begun
 
 
 CLAIMED = """SELECT chunks.*, jobs.recipe, jobs.revision, jobs.dataset_id, datasets.destination, datasets.endpoint
@@ -358,7 +359,7 @@ async def ended_nowhere(connection: AsyncConnection, *, dead_after: timedelta, l
 
 
 def _ended_of(row: Any) -> Ended:
-    return Ended(claim=claim_of(row), outcome=Outcome(row.outcome), tries=row.rings)
+    return Ended(claim=claim_of(row), outcome=Outcome(row.outcome), tries=row.rings, may_have_stored=row.is_settled)
 
 
 async def put_off_closing(connection: AsyncConnection, ended: Ended) -> None:

@@ -206,7 +206,8 @@ class Chunk(Base):
     #: Fence of the draft the stage before published.
     work_fence: Mapped[int | None] = mapped_column(BigInteger)
     cell: Mapped[str | None]
-    #: Whether its fingerprints are settled, so that later chunks of the job may settle theirs.
+    #: Whether its fingerprints are settled, so that later chunks of the job may settle theirs; and it may have stored
+    #: objects. False again for a chunk that was dropped, once what it had stored is removed.
     is_settled: Mapped[bool] = mapped_column(server_default="false")
     #: {"accepted": n, "rejected": {reason: n}} once it has ended; the newest stage's before.
     counts: Mapped[Json] = mapped_column(server_default=text("""'{"accepted": 0, "rejected": {}}'"""))

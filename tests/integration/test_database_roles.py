@@ -29,11 +29,13 @@ from shared.db import (
     lifecycle,
     poison,
     purges,
+    remnants,
     retention,
     schema,
     slots,
     spooled,
     stages,
+    stumbles,
     sweeps,
     tenancy,
     tenants,
@@ -70,7 +72,9 @@ async def scene(request: pytest.FixtureRequest, database_url: str, postgres_admi
         chunk, _ = await board.chunks_of(job)
         claim = await board.claimed(stage, chunk)
         tenant = await board.one("SELECT tenant_id FROM jobs")
-        yield Scene(stage, tenant, job, claim, chunks.Ended(claim=claim, outcome=Outcome.FAILED, tries=0))
+        yield Scene(
+            stage, tenant, job, claim, chunks.Ended(claim=claim, outcome=Outcome.FAILED, tries=0, may_have_stored=False)
+        )
 
 
 def gateway_statements(scene: Scene) -> dict[str, Statement]:
@@ -194,6 +198,8 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "count_poison": poison.count,
         "forget_answers": idempotency.forget,
         "grant_redrives": partial(_grants_redrives, scene=scene),
+        "remnants_left": partial(remnants.left, without=[], limit=9),
+        "remnants_cleared": partial(remnants.cleared, claim=scene.claim),
         "keep_calendar": _keeps_calendar,
         "forget_keys": partial(retention.forget_keys, keep=silent),
         "forget_moves": partial(retention.forget_moves, keep=NO_HOLD, after=0),
@@ -292,6 +298,7 @@ def stage_statements(scene: Scene) -> dict[str, Statement]:
     told = {"error_code": "x", "error": "x"}
     statements: dict[str, Statement] = {
         "claim": partial(chunks.claim, stage=stage, chunk_id=scene.claim.chunk_id, owner="x", hold=NO_HOLD),
+        "stumble": partial(stumbles.note, stage=stage, chunk_id=scene.claim.chunk_id, actor="x", **told),
         "beat": partial(chunks.beat, **own, done=1, work_bytes=1),
         "advance": partial(chunks.advance, **own, result=StageResult(passed=4, size_bytes=1)),
         "hand_back": partial(chunks.hand_back, **own, pause=NO_HOLD, burns_attempt=True, **told),
