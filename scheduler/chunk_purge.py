@@ -6,13 +6,18 @@
 The index is the border. Before it is replaced nothing has changed for a reader; afterwards the rows are found by
 their tombstones, so whoever repeats the work goes on with dropping and counting. What was deleted is deleted before
 the chunk says so: a chunk that counts as purged holds nothing any more.
+
+The index is exchanged for the version that was read, so a scheduler that was stopped in between undoes nothing of its
+successor's; and a chunk is not redriven while it is purged.
 """
 
 import asyncio
 import hashlib
 import re
 import tempfile
+import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,7 +29,7 @@ from shared.db import leader, purges
 from shared.db.leader import Term
 from shared.db.purges import EndedChunk, Remainder
 from shared.db.session import transaction
-from shared.errors import StoreRefused
+from shared.errors import StoreRefused, StoreUnavailable
 from shared.failpoints import reach
 from shared.index import (
     METADATA_NAME,
@@ -45,6 +50,8 @@ from shared.workdir.local import full_disk_is_transient
 
 _PARQUET = "application/vnd.apache.parquet"
 _TAR = "application/x-tar"
+#: So long after the database was asked who leads, it need not be asked again.
+_TRUSTED_SECONDS = 1.0
 #: A shard's key, without the mark of an earlier purge.
 _SHARD = re.compile(r"(?P<place>.*/r\d{3,}-\d{6,})(-[0-9a-f]{16})?(?P<suffix>\.[a-z]+)")
 
@@ -60,34 +67,63 @@ async def purge_chunk(resources: Resources, term: Term, chunk: EndedChunk, asked
 
 async def _purge(resources: Resources, store: ObjectStore, term: Term, chunk: EndedChunk, asked: Purges) -> int:
     claim = chunk.claim
-    index = await _index(store, claim)
-    removals = [] if index is None else await asyncio.to_thread(asked.removals, index)
-    if index is not None and removals:
+    lead = _Lead(resources, term)
+    found = await _index(store, claim)
+    removals = [] if found is None else await asyncio.to_thread(asked.removals, found.index)
+    if found is not None and removals:
         async with leader.leading(resources.engine, term) as connection:
-            await purges.note_removals(connection, claim, removals)
+            if not await purges.note_removals(connection, claim, removals):
+                return 0  # it is redriven, and purged again when that has ended
         reach("purge.noted")
-        index = await _without(store, index, [removal.row for removal in removals])
+        index = await _without(store, found.index, [removal.row for removal in removals])
         reach("purge.cut")
-        async with leader.leading(resources.engine, term):
-            pass  # what cutting took may have cost us the lease, and another may be further already
-        await _put(store, index_key(claim.revision, claim.ordinal, claim.round), to_parquet(index))
+        await lead.check()
+        await _exchange(store, found.key, to_parquet(index), version=found.version)
         reach("purge.indexed")
-    if index is None or not emptied_rows(index):
+        found = replace(found, index=index)
+    if found is None or not emptied_rows(found.index):
         async with leader.leading(resources.engine, term) as connection:
             await purges.mark(connection, chunk, number=asked.newest.number)
         return 0
-    await _drop(store, claim, index)
+    await _drop(store, claim, found.index, lead)
     reach("purge.dropped")
-    left = await _remainder(resources, store, claim, index)
+    left = await _remainder(resources, store, claim, found.index)
     async with leader.leading(resources.engine, term) as connection:
         removed = await purges.record(connection, chunk, left, number=asked.newest.number)
     return removed or 0
 
 
-async def _index(store: ObjectStore, claim: Claim) -> pa.Table | None:
+class _Lead:
+    """Asked before anything is destroyed: what was paused meanwhile must not destroy what a successor made."""
+
+    def __init__(self, resources: Resources, term: Term) -> None:
+        self._engine = resources.engine
+        self._term = term
+        self._until = float("-inf")
+
+    async def check(self) -> None:
+        """Raises NotLeader when another leads by now, or did a moment ago."""
+        if (now := time.monotonic()) < self._until:
+            return
+        async with leader.leading(self._engine, self._term):
+            pass
+        self._until = now + _TRUSTED_SECONDS
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An index as it was read."""
+
+    key: str
+    version: str
+    index: pa.Table
+
+
+async def _index(store: ObjectStore, claim: Claim) -> _Found | None:
     """The chunk's index; None when it stored none."""
     key = index_key(claim.revision, claim.ordinal, claim.round)
     try:
+        stored = await store.stat(key)
         index = await asyncio.to_thread(from_parquet, await store.get(key))
     except KeyError:
         return None
@@ -95,7 +131,7 @@ async def _index(store: ObjectStore, claim: Claim) -> pa.Table | None:
         raise StoreRefused(f"{key} is no index that can be read; move it away") from error
     if len(index) != claim.rows or index["row"][0].as_py() != claim.first_row:
         raise StoreRefused(f"{key} is not the index of this chunk; move it away")
-    return index
+    return None if stored is None else _Found(key, stored.version, index)
 
 
 async def _without(store: ObjectStore, index: pa.Table, rows: Sequence[int]) -> pa.Table:
@@ -124,44 +160,49 @@ async def _cut(store: ObjectStore, key: str, rows: Collection[int]) -> str:
     return made
 
 
-async def _drop(store: ObjectStore, claim: Claim, index: pa.Table) -> None:
+async def _drop(store: ObjectStore, claim: Claim, index: pa.Table, lead: _Lead) -> None:
     """Deletes what the chunk stored and its index does not name: emptied rows' files, and shards that held them.
 
     Also what an interrupted upload of a chunk that failed left of them.
     """
     gone = emptied_rows(index)
     if claim.recipe.output_format is OutputFormat.FILES:
-        await _drop_files(store, claim, gone)
+        await _drop_files(store, claim, gone, lead)
         return
     named = set(object_keys(index))
     for key in [key async for key in keys_of_chunk(store, claim) if key not in named]:
+        await lead.check()
         await store.delete(key)
 
 
-async def _drop_files(store: ObjectStore, claim: Claim, gone: Sequence[int]) -> None:
+async def _drop_files(store: ObjectStore, claim: Claim, gone: Sequence[int], lead: _Lead) -> None:
     """Metadata first: a loader must not look for a file that is not there."""
     folder = f"data/{chunk_name(claim.revision, claim.ordinal)}/"
-    await _drop_metadata(store, folder + METADATA_NAME, gone)
+    await _drop_metadata(store, folder + METADATA_NAME, gone, lead)
     names = {key_of(row) for row in gone}
     async for stored in store.list(folder):
         if stored.key.removeprefix(folder).partition(".")[0] in names:
+            await lead.check()
             await store.delete(stored.key)
 
 
-async def _drop_metadata(store: ObjectStore, key: str, gone: Sequence[int]) -> None:
-    try:
-        body = await store.get(key)
-    except KeyError:
+async def _drop_metadata(store: ObjectStore, key: str, gone: Sequence[int], lead: _Lead) -> None:
+    stored = await store.stat(key)
+    if stored is None:
         return
+    body = await store.get(key)
     kept = await asyncio.to_thread(without_rows_in_table, key, body, gone)
+    await lead.check()
     if kept is None:
         await store.delete(key)
     elif kept != body:
-        await _put(store, key, kept)
+        await _exchange(store, key, kept, version=stored.version)
 
 
-async def _put(store: ObjectStore, key: str, body: bytes) -> None:
-    await store.replace(key, body, content_type=_PARQUET, sha256=hashlib.sha256(body).hexdigest())
+async def _exchange(store: ObjectStore, key: str, body: bytes, *, version: str) -> None:
+    sha256 = hashlib.sha256(body).hexdigest()
+    if not await store.exchange(key, body, version=version, content_type=_PARQUET, sha256=sha256):
+        raise StoreUnavailable(f"{key} was changed meanwhile; it is looked at again")
 
 
 async def _remainder(resources: Resources, store: ObjectStore, claim: Claim, index: pa.Table) -> Remainder:

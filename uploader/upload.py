@@ -36,7 +36,7 @@ from shared.index import (
     to_parquet,
 )
 from shared.reasons import Reason
-from shared.rounds import announce_change, retire_older_indexes
+from shared.rounds import announce_change, remove_superseded, retire_older_indexes
 from uploader.adopt import create_or_find, finished_index, loose_bytes, objects_of
 from uploader.formats import Delivery, Holding, format_of
 from uploader.formats.parquet import CONTENT_TYPE
@@ -85,6 +85,7 @@ async def _adopt_finished(chunk: Chunk) -> StageResult | None:
     index, stored = finished
     await chunk.settle_duplicates(_fingerprints(chunk, index.select(["row", "sha256", "reason"]).to_pylist()))
     objects = await objects_of(store, index)
+    await remove_superseded(store, claim, index)
     await retire_older_indexes(store, claim)
     await chunk.record_objects([*objects, stored])
     passed, by_reason = counts_of(index)
@@ -196,6 +197,7 @@ async def _put_index(chunk: Chunk, index: pa.Table, holding: Holding) -> StageRe
     )
     if stored.sha256 != sha256:
         return await _adopt_faster(chunk)
+    await remove_superseded(await chunk.destination(), claim, index)
     await retire_older_indexes(await chunk.destination(), claim)
     await chunk.record_objects([*holding.objects, stored])
     passed, by_reason = counts_of(index)

@@ -1,7 +1,8 @@
 """Dead letters: chunks that failed. What administrators look at, wish redriven or drop, and the scheduler redrives.
 
 A failed chunk is *open* until it is wished redriven or dropped; chunks of a cancelled job are not open, for nobody
-waits for them. The wish is granted by the scheduler alone, once the job neither finishes nor is cancelled.
+waits for them. The wish is granted by the scheduler alone, once the job neither finishes nor is cancelled, and no
+purge is at what the chunk has stored.
 """
 
 import json
@@ -17,6 +18,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.moves import RELEASED, move
+from shared.db.purges import UNDER_WAY
 from shared.pipeline import FINAL_JOB_STATES, MAX_ROUNDS, PIPELINE, ChunkState, JobState
 
 _WITHDRAWN = sorted({JobState.CANCELLING, JobState.CANCELLED})
@@ -160,8 +162,10 @@ async def grant_redrives(connection: AsyncConnection, *, limit: int = 500) -> in
         where="""chunks.id IN (
             SELECT chunks.id FROM chunks JOIN jobs ON jobs.id = job_id
             WHERE chunks.state = 'failed' AND redrive_asked_at IS NOT NULL AND dropped_at IS NULL
-              AND jobs.state = ANY(:takes_back) ORDER BY chunks.id LIMIT :limit)""",
-        values={"takes_back": _TAKES_BACK, "limit": limit},
+              AND jobs.state = ANY(:takes_back) ORDER BY chunks.id LIMIT :limit)
+            AND (purged_to <> :under_way OR NOT EXISTS (
+                SELECT FROM blocked WHERE purge_no IS NOT NULL AND purged_at IS NULL))""",
+        values={"takes_back": _TAKES_BACK, "limit": limit, "under_way": UNDER_WAY},
         changes=RELEASED + _REDRIVEN,
     )
     by_job = sorted(moved, key=lambda chunk: (chunk.job_id, chunk.id))

@@ -218,7 +218,7 @@ class Chunk(Base):
     error_code: Mapped[str | None]
     error: Mapped[str | None]
     traceparent: Mapped[str | None]  # with the request's id: shared/trace.py
-    #: The highest `purge_no` that was carried out in its index and objects.
+    #: The highest `purge_no` that was carried out in its index and objects; -1 while one is.
     purged_to: Mapped[int] = mapped_column(BigInteger, server_default="0")
     created_at: Mapped[datetime] = _now()
     admitted_at: Mapped[datetime | None]

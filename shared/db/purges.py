@@ -27,6 +27,9 @@ _MOST_AT_ONCE = 10_000
 #: Orders take turns, so that their numbers become visible in order. Used for no other lock.
 _LOCK = 7_135_022_002
 
+#: In `purged_to` while a purge changes what the chunk has stored: lower than every number.
+UNDER_WAY = -1
+
 #: A chunk of which something may lie in a destination that a purge has not seen.
 _MAY_HOLD = """
     chunks.purged_to < blocked.purge_no AND chunks.created_at < blocked.purge_asked_at + interval '1 minute'
@@ -130,8 +133,19 @@ async def objects_of_chunk(connection: AsyncConnection, chunk_id: int) -> dict[s
     return {row.key: NewObject(key=row.key, size_bytes=row.size_bytes, sha256=bytes(row.sha256).hex()) for row in found}
 
 
-async def note_removals(connection: AsyncConnection, claim: Claim, removals: Sequence[Removal]) -> None:
-    """Writes the audit before anything goes; repeating it is harmless."""
+async def note_removals(connection: AsyncConnection, claim: Claim, removals: Sequence[Removal]) -> bool:
+    """Writes the audit before anything goes, and keeps the chunk from being redriven; repeating it is harmless.
+
+    False: it is redriven already.
+    """
+    begun = await connection.execute(
+        text("""
+            UPDATE chunks SET purged_to = :under_way
+            WHERE id = :chunk AND round = :round AND state = ANY(:final)"""),
+        {"chunk": claim.chunk_id, "round": claim.round, "final": _FINAL, "under_way": UNDER_WAY},
+    )
+    if not begun.rowcount:
+        return False
     await connection.execute(
         text("""
             INSERT INTO removals (dataset_id, chunk_id, row, takedown_id, kind, ordered_by, was_stored)
@@ -148,6 +162,7 @@ async def note_removals(connection: AsyncConnection, claim: Claim, removals: Seq
             "stored": [removal.was_stored for removal in removals],
         },
     )
+    return True
 
 
 async def record(connection: AsyncConnection, chunk: EndedChunk, left: Remainder, *, number: int) -> int | None:

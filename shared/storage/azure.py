@@ -36,6 +36,8 @@ _CONNECT_TIMEOUT_SECONDS = 10.0
 
 #: What a creation is told when the blob exists; the third to writers who may create but not overwrite.
 _EXISTS = frozenset({"BlobAlreadyExists", "ConditionNotMet", "UnauthorizedBlobOverwrite"})
+#: What an exchange is told when another version lies there, or none.
+_NOT_THAT_VERSION = frozenset({"ConditionNotMet", "BlobNotFound"})
 #: Another writer's commit drops all blocks not in it, ours as well.
 _BLOCKS_GONE = frozenset({"InvalidBlockList", "InvalidBlobOrBlock"})
 _CONTAINER_MISSING = frozenset({"ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"})
@@ -88,6 +90,17 @@ class AzureStore:
         with self._translated():
             await self._put(self._blob(key), body, **_described(content_type, sha256))
 
+    async def exchange(self, key: str, body: bytes, *, version: str, content_type: str, sha256: str) -> bool:
+        held = {"etag": version, "match_condition": MatchConditions.IfNotModified}
+        with self._translated():
+            try:
+                await self._put(self._blob(key), body, **held, **_described(content_type, sha256))
+            except HttpResponseError as error:
+                if _code(error) in _NOT_THAT_VERSION:
+                    return False
+                raise
+            return True
+
     async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         if length == 0:
             return await self._empty(key)
@@ -110,7 +123,9 @@ class AzureStore:
                 if _code(error) == "BlobNotFound":
                     return None
                 raise
-        return StoredObject(key=key, size_bytes=found.size, sha256=found.metadata.get("sha256"))
+        return StoredObject(
+            key=key, size_bytes=found.size, sha256=found.metadata.get("sha256"), version=str(found.etag or "")
+        )
 
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         start = len(self._destination.key(""))

@@ -12,11 +12,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """What the store says of an object. `sha256` (hex) is what its writer recorded; None if it recorded none."""
+    """What the store says of an object. `sha256` (hex) is what its writer recorded; None if it recorded none.
+
+    `version` is another one each time the object is stored; "" in a listing.
+    """
 
     key: str
     size_bytes: int
     sha256: str | None
+    version: str = ""
 
 
 class ObjectStore(Protocol):
@@ -31,6 +35,13 @@ class ObjectStore(Protocol):
 
     async def replace(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
         """Stores an object whether or not it exists; readers see the old or the new one, never a mixture."""
+        ...
+
+    async def exchange(self, key: str, body: bytes, *, version: str, content_type: str, sha256: str) -> bool:
+        """Stores an object in place of that version of it. False: another one lies there, or none; nothing is written.
+
+        A store that knows no conditions for what exists takes this for `replace`.
+        """
         ...
 
     async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:

@@ -12,6 +12,7 @@ on the folder is opened an hour after it was last written to. Symbolic links bel
 """
 
 import errno
+import fcntl
 import math
 import os
 import secrets
@@ -45,6 +46,7 @@ _MAY_PASS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EBUSY, errno.EAGAIN}
     | {errno.ENOENT, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN}
 )
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_LINKS = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
 
 
@@ -67,6 +69,9 @@ class LocalStore:
 
     async def replace(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
         await self._threads.run(self._replace, checked(key), body)
+
+    async def exchange(self, key: str, body: bytes, *, version: str, content_type: str, sha256: str) -> bool:
+        return await self._threads.run(self._exchange, checked(key), body, version)
 
     async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         return await self._threads.run(self._get, checked(key), offset, length)
@@ -129,6 +134,16 @@ class LocalStore:
                 os.rename(temporary, _name(key), src_dir_fd=staging, dst_dir_fd=parent)
             os.fsync(parent)
 
+    def _exchange(self, key: str, body: bytes, version: str) -> bool:
+        with self._translated(), self._parent(key, make=True) as parent:
+            with self._staged(BytesIO(body)) as (temporary, staging), _alone(parent):
+                held = self._stat(key)
+                if held is None or held.version != version:
+                    return False
+                os.rename(temporary, _name(key), src_dir_fd=staging, dst_dir_fd=parent)
+            os.fsync(parent)
+        return True
+
     def _get(self, key: str, offset: int, length: int | None) -> bytes:
         with self._translated(), self._file(key) as file:
             if file is None:
@@ -138,7 +153,11 @@ class LocalStore:
 
     def _stat(self, key: str) -> StoredObject | None:
         with self._translated(), self._file(key) as file:
-            return None if file is None else StoredObject(key=key, size_bytes=os.fstat(file).st_size, sha256=None)
+            if file is None:
+                return None
+            found = os.fstat(file)
+        version = f"{found.st_ino}-{found.st_mtime_ns}"
+        return StoredObject(key=key, size_bytes=found.st_size, sha256=None, version=version)
 
     def _walk(self, folder: str, prefix: str) -> Iterator[StoredObject]:
         """Objects below the folder ("" or with a slash at its end) in key order."""
@@ -232,6 +251,17 @@ class LocalStore:
             raise StoreRefused(
                 f"the folder {self._root} cannot be used: {reason}; check its owner, its mode and its links"
             ) from error
+
+
+@contextmanager
+def _alone(folder: int) -> Iterator[None]:
+    """No other exchange in this folder meanwhile, where the file system can lock. Raises BlockingIOError at once."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    yield  # the lock goes with the descriptor
 
 
 def _name(key: str) -> str:

@@ -6,7 +6,8 @@ contract suite, so code that works with it works with Azure, S3 and folders. Not
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 from shared.storage.base import StoredObject
 from shared.storage.keys import checked
@@ -20,6 +21,7 @@ class Held:
     body: bytes
     content_type: str
     sha256: str
+    version: int = field(default_factory=count().__next__, compare=False)
 
 
 class MemoryStore:
@@ -42,6 +44,14 @@ class MemoryStore:
         await self._begin("replace", checked(key))
         self.objects[key] = await self._hold(body, content_type, sha256)
 
+    async def exchange(self, key: str, body: bytes, *, version: str, content_type: str, sha256: str) -> bool:
+        await self._begin("exchange", checked(key))
+        held = await self._hold(body, content_type, sha256)
+        if key not in self.objects or str(self.objects[key].version) != version:
+            return False
+        self.objects[key] = held
+        return True
+
     async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         await self._begin("get", checked(key))
         end = None if length is None else offset + length
@@ -49,7 +59,9 @@ class MemoryStore:
 
     async def stat(self, key: str) -> StoredObject | None:
         await self._begin("stat", checked(key))
-        return self._stored(key) if key in self.objects else None
+        if key not in self.objects:
+            return None
+        return replace(self._stored(key), version=str(self.objects[key].version))
 
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         await self._begin("list", prefix)

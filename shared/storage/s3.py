@@ -78,6 +78,10 @@ class S3Store:
         described = self._described(key, content_type, sha256)
         await self._threads.run(self._call, self._client.put_object, Body=bytes(body), **described)
 
+    async def exchange(self, key: str, body: bytes, *, version: str, content_type: str, sha256: str) -> bool:
+        described = self._described(key, content_type, sha256)
+        return await self._threads.run(self._exchange, body, version, described)
+
     async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         return await self._threads.run(self._get, checked(key), offset, length)
 
@@ -121,6 +125,16 @@ class S3Store:
             time.sleep(pause_seconds * random.uniform(0.5, 1.5))
         with self._translated():
             return self._unless_exists(self._client.put_object, Body=content, **described)
+
+    def _exchange(self, body: bytes, version: str, described: dict[str, Any]) -> bool:
+        with self._translated():
+            try:
+                self._client.put_object(Body=bytes(body), IfMatch=version, **described)
+            except ClientError as error:
+                if _code(error) in _EXISTS | _MISSING:
+                    return False
+                raise
+            return True
 
     async def _create_in_parts(self, key: str, body: Body, described: dict[str, Any]) -> bool:
         if await self.stat(key) is not None:  # asked before gigabytes are sent in vain
@@ -199,7 +213,12 @@ class S3Store:
                     raise
                 self._client.head_bucket(Bucket=self._bucket)  # an answer to HEAD does not say which of them is missing
                 return None
-        return StoredObject(key=key, size_bytes=head["ContentLength"], sha256=head["Metadata"].get("sha256"))
+        return StoredObject(
+            key=key,
+            size_bytes=head["ContentLength"],
+            sha256=head["Metadata"].get("sha256"),
+            version=head.get("ETag", ""),
+        )
 
     def _page(self, prefix: str, token: dict[str, str]) -> dict[str, Any]:
         return self._call(

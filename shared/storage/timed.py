@@ -11,7 +11,7 @@ from shared.errors import PixCrawlerError, StoreRefused, StoreUnavailable
 from shared.storage.base import ObjectStore, StoredObject
 from shared.storage.destination import Scheme
 
-_TIMED = ("create", "replace", "get", "stat", "delete")
+_TIMED = ("create", "replace", "exchange", "get", "stat", "delete")
 
 
 class TimedStore:
@@ -31,6 +31,10 @@ class TimedStore:
     async def replace(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
         with self._timed("replace"):
             await self._inner.replace(key, body, content_type=content_type, sha256=sha256)
+
+    async def exchange(self, key: str, body: bytes, *, version: str, content_type: str, sha256: str) -> bool:
+        with self._timed("exchange"):
+            return await self._inner.exchange(key, body, version=version, content_type=content_type, sha256=sha256)
 
     async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         with self._timed("get"):

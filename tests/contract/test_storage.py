@@ -149,6 +149,57 @@ async def test_replace_makes_and_overwrites(store: ObjectStore) -> None:
         assert await store.get("dataset.json") == body
 
 
+async def exchanged(store: ObjectStore, key: str, body: bytes, *, version: str) -> bool:
+    sha256 = hashlib.sha256(body).hexdigest()
+    return await store.exchange(key, body, version=version, content_type="text/plain", sha256=sha256)
+
+
+async def version_of(store: ObjectStore, key: str) -> str:
+    found = await store.stat(key)
+    assert found is not None
+    assert found.version
+    return found.version
+
+
+async def test_an_exchange_puts_an_object_in_place_of_the_version_it_names(store: ObjectStore) -> None:
+    await put(store, "index/a.parquet")
+    first = await version_of(store, "index/a.parquet")
+
+    assert await exchanged(store, "index/a.parquet", b"second", version=first)
+    second = await version_of(store, "index/a.parquet")
+    assert not await exchanged(store, "index/a.parquet", b"late", version=first)
+
+    assert second != first
+    assert await store.get("index/a.parquet") == b"second"
+    assert await version_of(store, "index/a.parquet") == second
+
+
+async def test_an_exchange_brings_nothing_back_that_was_removed(store: ObjectStore) -> None:
+    await put(store, "index/a.parquet")
+    version = await version_of(store, "index/a.parquet")
+    await store.delete("index/a.parquet")
+
+    assert not await exchanged(store, "index/a.parquet", b"late", version=version)
+
+    assert await store.stat("index/a.parquet") is None
+
+
+async def test_of_many_exchanges_of_one_version_exactly_one_wins(store: ObjectStore) -> None:
+    await put(store, "index/a.parquet")
+    version = await version_of(store, "index/a.parquet")
+
+    async def tried(number: int) -> bool:
+        try:
+            return await exchanged(store, "index/a.parquet", b"%d" % number, version=version)
+        except StoreUnavailable:  # somebody else is at it
+            return False
+
+    won = await asyncio.gather(*map(tried, range(8)))
+
+    assert won.count(True) == 1
+    assert await store.get("index/a.parquet") == b"%d" % won.index(True)
+
+
 async def test_readers_never_see_half_a_replacement(store: ObjectStore) -> None:
     bodies = [bytes([letter]) * 300_000 for letter in b"ab"]
     await store.replace("dataset.json", bodies[0], content_type="application/json", sha256="0" * 64)

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:Re
 OPERATIONS: dict[str, Callable[[ObjectStore], Awaitable[object]]] = {
     "create": lambda store: put(store, "a"),
     "replace": lambda store: store.replace("a", b"", content_type="text/plain", sha256="0" * 64),
+    "exchange": lambda store: store.exchange("a", b"", version="v", content_type="text/plain", sha256="0" * 64),
     "get": lambda store: store.get("a"),
     "stat": lambda store: store.stat("a"),
     "list": keys,

@@ -1,7 +1,7 @@
 """Purges over real stores: what was taken down goes, everything else stays, and the counts still add up."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ from scheduler.leadership import Leadership
 from scheduler.purger import Purger
 from shared.blocklist import Kind, normalised
 from shared.chunk import StageResult
-from shared.db import blocked, chunks, purges
-from shared.db.purges import Progress
+from shared.db import blocked, chunks, failed, purges
+from shared.db.purges import Progress, Removal
 from shared.db.session import transaction
 from shared.index import from_parquet
 from shared.papers import MANIFEST_KEY, SUCCESS_KEY
 from shared.pipeline import JobState
 from shared.recipe import ImageFormat, OutputFormat, Recipe
-from shared.resources import Resources, open_resources
+from shared.resources import Resources, Stores, open_resources
+from shared.settings import StorageSettings
 from shared.storage.base import ObjectStore
+from shared.storage.destination import Destination
+from shared.storage.local import LocalStore
 from tests.contract.stores import S3_KEY_ID, S3_SECRET
 from tests.core import Board, board_at, scheduler_settings
 from tests.system import System, until
@@ -307,3 +310,75 @@ async def test_a_purge_interrupted_between_any_two_steps_ends_as_if_it_had_not_b
     await dataset.is_consistent()
     assert await progress_of(board, takedown) == Progress(chunks_left=0, images_removed=1)
     assert await board.one("SELECT count(*) FROM removals") == 1
+
+
+class SlowAtTheIndex(LocalStore):
+    """A folder whose client stands still just before it exchanges an index."""
+
+    meanwhile: Callable[[], Awaitable[None]]
+
+    async def exchange(self, key: str, body: bytes, *, version: str, content_type: str, sha256: str) -> bool:
+        if key == INDEX:
+            await self.meanwhile()
+        return await super().exchange(key, body, version=version, content_type=content_type, sha256=sha256)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), ORIGINAL], ids=lambda recipe: recipe.output_format.value)
+async def test_a_leader_that_stood_still_in_a_purge_undoes_nothing_of_its_successors(
+    board: Board, resources: Resources, tmp_path: Path, recipe: Recipe
+) -> None:
+    dataset = await stored(board, resources, tmp_path, recipe=recipe)
+    await ordered(board, Kind.URL, "http://origin.test/0")
+    leadership = Leadership(resources.engine)
+    term = await leadership.term()
+    assert term is not None
+
+    async def another_leads() -> None:
+        await board.run("UPDATE leader SET expires_at = clock_timestamp() - interval '1 s'")
+        await ordered(board, Kind.URL, "http://origin.test/2")
+        await carried_out(resources)
+
+    async def slow(destination: Destination, settings: StorageSettings) -> ObjectStore:
+        store = await SlowAtTheIndex.open(destination)
+        store.meanwhile = another_leads
+        return store
+
+    stores = Stores(resources.settings, opener=slow)
+    try:
+        await Purger(copy_with(resources, stores)).purge(term)
+    finally:
+        await stores.close()
+
+    reasons = [row["reason"] for row in await dataset.index()]
+    assert reasons == ["taken_down", "http_not_found", "taken_down", None, None]
+    bodies = await dataset.bodies()
+    assert image_of(ROWS[2].body, bodies) == []
+    for row in (3, 4):
+        assert len(image_of(ROWS[row].body, bodies)) == 1
+    await dataset.is_consistent()
+
+
+def copy_with(resources: Resources, stores: Stores) -> Resources:
+    """The same, with other ways to destinations."""
+    return Resources(resources.settings, resources.engine, resources.redis, resources.spool, resources.area, stores)
+
+
+async def test_a_chunk_is_not_redriven_while_it_is_purged(board: Board, resources: Resources, tmp_path: Path) -> None:
+    dataset = await stored(board, resources, tmp_path, recipe=Recipe())
+    await board.run("UPDATE chunks SET state = 'failed', redrive_asked_at = clock_timestamp()")
+    await ordered(board, Kind.URL, "http://origin.test/0")
+    async with transaction(board.engine) as connection:
+        (purge,) = await purges.open_purges(connection)
+        (chunk,) = await purges.unpurged(connection, purge, after=0, without=[], limit=9)
+        begun = await purges.note_removals(connection, chunk.claim, [Removal(row=0, purge=purge, was_stored=True)])
+    assert begun
+
+    async with transaction(board.engine) as connection:
+        granted = await failed.grant_redrives(connection)
+    await carried_out(resources)
+    async with transaction(board.engine) as connection:
+        granted_after = await failed.grant_redrives(connection)
+        late = await purges.note_removals(connection, chunk.claim, [Removal(row=0, purge=purge, was_stored=True)])
+
+    assert (granted, granted_after, late) == (0, 1, False)
+    assert await board.state(dataset.chunk) == "pending"

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from shared.blocklist import Blocklist, Kind, LiveBlocklist, Version, normalised
 from shared.errors import ChunkError, StoreUnavailable, WorkAreaGone
-from shared.index import counts_of, index_key
+from shared.index import counts_of, index_key, to_parquet
 from shared.papers import SUCCESS_KEY
 from shared.reasons import Reason
 from shared.recipe import ImageFormat, OutputFormat, Recipe
@@ -316,3 +316,19 @@ async def test_a_redriven_chunk_cut_off_between_its_two_indexes_keeps_the_newer_
 
     assert bench.memory.objects[index_key(0, 0, 1)] is newer
     assert index_key(0, 0, 0) not in bench.memory.objects
+
+
+async def test_a_shard_that_a_purge_wrote_anew_goes_with_the_round_that_named_it(bench: Bench) -> None:
+    shards = Recipe(output_format=OutputFormat.WEBDATASET)
+    first = await bench.chunk([jpeg(11), jpeg(12)], recipe=shards)
+    await first.upload()
+    index, purged = await bench.index_table(), "data/r000-000000-0123456789abcdef.tar"
+    held = bench.memory.objects.pop("data/r000-000000.tar")
+    bench.memory.objects[purged] = held
+    paths = pa.array([purged] * len(index), pa.string())
+    body = to_parquet(index.set_column(index.column_names.index("path"), "path", paths))
+    await bench.store.replace("index/r000-000000.parquet", body, content_type="x/y", sha256="0" * 64)
+
+    await (await bench.chunk([jpeg(11), jpeg(12)], recipe=shards)).in_round(1).upload()
+
+    assert sorted(bench.memory.objects) == ["data/r000-000000.tar", "index/r000-000000-1.parquet"]
