@@ -1,12 +1,14 @@
 """What administrators send and see of the system itself, as JSON."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from gateway.schemas import storable
 from shared.pipeline import ChunkState
+from shared.quotas import read_limits
 
 
 class WorkerOut(BaseModel):
@@ -89,3 +91,128 @@ class CalendarOut(BaseModel):
     """The calendar, by name."""
 
     data: list[CalendarEntryOut]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+def _limits(quotas: dict[str, int | None]) -> dict[str, int | None]:
+    return {str(quota): limit for quota, limit in read_limits(quotas).items()}
+
+
+def _printable(name: str) -> str:
+    if not name.strip() or not name.isprintable():
+        raise ValueError("must be printable, and not only spaces")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
+Quotas = Annotated[
+    dict[str, int | None],
+    AfterValidator(_limits),
+    Field(
+        description="open_jobs, rows_a_day, bytes_a_day; null for no limit; what is not named is as for the tier",
+        examples=[{"open_jobs": 5, "rows_a_day": None}],
+    ),
+]
+Plan = Literal["enterprise", "free"]
+
+
+class TenantIn(_Request):
+    """A tenant to be."""
+
+    name: Name = Field(examples=["cats"])
+    plan: Plan = Field(
+        default="free", description="The tier that is agreed; a young tenant is served as new all the same"
+    )
+    quotas: Quotas = Field(default_factory=dict)
+
+
+class TenantChange(_Request):
+    """What is to be otherwise; what is not named stays."""
+
+    plan: Plan | None = None
+    quotas: Quotas | None = Field(default=None, description="Instead of all those agreed before")
+    suspended: bool | None = Field(default=None, description="Whether its keys are shut out; its jobs go on")
+
+
+class TenantOut(BaseModel):
+    """A tenant."""
+
+    id: UUID
+    name: str
+    plan: str = Field(description="The tier that is agreed")
+    tier: str = Field(description="The one that counts now: new, enterprise or free")
+    quotas: dict[str, int | None]
+    suspended_at: datetime | None
+    rows_planned: int = Field(description="Of all its jobs")
+    created_at: datetime
+
+
+class UsageOut(BaseModel):
+    """What a tenant has used; a day begins at midnight UTC."""
+
+    open_jobs: int
+    rows_a_day: int
+    bytes_a_day: int
+
+
+class TenantDetail(TenantOut):
+    """A tenant, and what it has used today."""
+
+    usage: UsageOut
+
+
+class TenantsOut(BaseModel):
+    """All tenants, by name."""
+
+    data: list[TenantOut]
+
+
+class KeyIn(_Request):
+    """A key to be."""
+
+    tenant: Name = Field(description="The name of its tenant, who must exist", examples=["cats"])
+    name: Annotated[str, Field(max_length=100), AfterValidator(storable)] = Field(
+        default="", description="What it is for"
+    )
+    scopes: Annotated[list[Literal["jobs:read", "jobs:write", "admin"]], Field(min_length=1, max_length=3)] = Field(
+        default=["jobs:read", "jobs:write"]
+    )
+    days: Annotated[int, Field(ge=1, le=3650)] | None = Field(
+        default=None, description="How long it is to work; null: until it is revoked"
+    )
+
+
+class RotateIn(_Request):
+    """How a key is replaced."""
+
+    overlap_hours: int = Field(default=24, ge=0, le=24 * 90, description="For so long both keys work")
+
+
+class KeyOut(BaseModel):
+    """A key, without its secret."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: list[str]
+    is_valid: bool = Field(description="Neither revoked nor expired")
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    replaced_by: str | None = Field(description="Id of the key that takes its place")
+
+
+class NewKeyOut(KeyOut):
+    """A key that was just made."""
+
+    key: str = Field(description="The key itself; nobody can show it again")
+
+
+class KeysOut(BaseModel):
+    """Keys, by tenant and age."""
+
+    data: list[KeyOut]

@@ -13,7 +13,20 @@ from gateway.keyring import Keyring
 from gateway.limits import RateLimiter
 from gateway.middleware import Observed
 from gateway.problems import HANDLED, on_error
-from gateway.routes import calendar, events, failed, images, jobs, manifests, poison, stages, system, takedowns
+from gateway.routes import (
+    calendar,
+    events,
+    failed,
+    images,
+    jobs,
+    keys,
+    manifests,
+    poison,
+    stages,
+    system,
+    takedowns,
+    tenants,
+)
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.watch import JobWatch, read_figures
@@ -41,7 +54,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         app.add_exception_handler(kind, on_error)
     app.include_router(jobs.router(settings))
     app.include_router(manifests.routes)  # counts what arrives by itself
-    for module in (calendar, events, failed, images, poison, stages, system, takedowns):
+    for module in (calendar, events, failed, images, keys, poison, stages, system, takedowns, tenants):
         app.include_router(module.routes, max_body_size=_MOST_BYTES)
     openapi.install(app)
     return app

@@ -50,6 +50,14 @@ def parse_key(text: str) -> Credential | None:
     return Credential(id=found[2], secret_hash=hashlib.sha256(found[3].encode()).digest())
 
 
+def fresh_key() -> tuple[str, Credential]:
+    """A fresh key, to be shown once, and what is kept of it."""
+    key = new_key()
+    credential = parse_key(key)
+    assert credential is not None, "made a line above"
+    return key, credential
+
+
 def _random(length: int) -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 

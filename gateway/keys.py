@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from gateway.credentials import Credential, Scope, new_key, parse_key
+from gateway.credentials import Scope, fresh_key
 from shared.db import api_keys, tenants
 from shared.db.api_keys import Key, NewKey
 from shared.db.session import Engine, open_engine, transaction
@@ -43,7 +43,7 @@ async def create(
     lifetime: timedelta | None = None,
 ) -> str:
     """A new key of that tenant, who is made if missing. Nobody can show it again. Without a lifetime it never ends."""
-    key, credential = _fresh()
+    key, credential = fresh_key()
     async with transaction(engine) as connection:
         tenant_id = await tenants.ensure_tenant(connection, tenant, tier)
         await api_keys.add(
@@ -62,19 +62,12 @@ async def create(
 
 async def rotate(engine: Engine, key_id: str, *, overlap: timedelta) -> str | None:
     """A key that takes the place of a valid one, which ends after the overlap; None when there is no such key."""
-    key, credential = _fresh()
+    key, credential = fresh_key()
     async with transaction(engine) as connection:
         made = await api_keys.rotate(
             connection, key_id, new_id=credential.id, secret_hash=credential.secret_hash, overlap=overlap
         )
     return None if made is None else key
-
-
-def _fresh() -> tuple[str, Credential]:
-    key = new_key()
-    credential = parse_key(key)
-    assert credential is not None, "made a line above"
-    return key, credential
 
 
 async def _run(settings: Settings, asked: argparse.Namespace) -> int:

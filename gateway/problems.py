@@ -36,6 +36,8 @@ class Code(StrEnum):
     DATASET_STATE_GONE = "dataset_state_gone"  #: a dataset lies there that this database does not know
     DESTINATION_NOT_EMPTY = "destination_not_empty"  #: other things bear the names a dataset needs
     DESTINATION_LOST = "destination_lost"  #: an unfinished job's objects are not there any more
+    NAME_TAKEN = "name_taken"  #: a tenant of that name exists
+    KEY_NOT_VALID = "key_not_valid"  #: an API key that is revoked, expired or replaced cannot be rotated
     JOB_FINISHED = "job_finished"  #: a job that has ended cannot be moved
     CHUNK_NOT_FAILED = "chunk_not_failed"  #: the chunk is not failed, or it was decided about it before
     REDRIVEN_TOO_OFTEN = "redriven_too_often"  #: the chunk failed again and again; insist, or drop it
@@ -73,6 +75,8 @@ _STATUS = {
     Code.DATASET_STATE_GONE: HTTPStatus.CONFLICT,
     Code.DESTINATION_NOT_EMPTY: HTTPStatus.CONFLICT,
     Code.DESTINATION_LOST: HTTPStatus.CONFLICT,
+    Code.NAME_TAKEN: HTTPStatus.CONFLICT,
+    Code.KEY_NOT_VALID: HTTPStatus.CONFLICT,
     Code.JOB_FINISHED: HTTPStatus.CONFLICT,
     Code.CHUNK_NOT_FAILED: HTTPStatus.CONFLICT,
     Code.REDRIVEN_TOO_OFTEN: HTTPStatus.CONFLICT,

@@ -5,7 +5,7 @@ with Client(url, api_key=key) as client:
     print(client.ask(administration.slots()).admission_shut)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -98,6 +98,115 @@ class Calendar(Answered):
     """The calendar, by name."""
 
     data: list[CalendarEntry]
+
+
+class Tenant(Answered):
+    """A tenant: the tier that is agreed and the one that counts now."""
+
+    id: UUID
+    name: str
+    plan: str
+    tier: str
+    quotas: Mapping[str, int | None]
+    suspended_at: datetime | None
+    rows_planned: int
+    created_at: datetime
+
+
+class Usage(Answered):
+    """What a tenant has used; a day begins at midnight UTC."""
+
+    open_jobs: int
+    rows_a_day: int
+    bytes_a_day: int
+
+
+class TenantDetail(Tenant):
+    """A tenant, and what it has used today."""
+
+    usage: Usage
+
+
+class Tenants(Answered):
+    """All tenants, by name."""
+
+    data: list[Tenant]
+
+
+class Key(Answered):
+    """An API key, without its secret."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: list[str]
+    is_valid: bool
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    replaced_by: str | None
+
+
+class NewKey(Key):
+    """A key that was just made."""
+
+    #: The key itself; nobody can show it again.
+    key: str
+
+
+class Keys(Answered):
+    """Keys, by tenant and age."""
+
+    data: list[Key]
+
+
+def tenants() -> Call[Tenants]:
+    return Call("GET", "/v1/admin/tenants", Tenants)
+
+
+def tenant(tenant_id: UUID | str) -> Call[TenantDetail]:
+    return Call("GET", f"/v1/admin/tenants/{_part(str(tenant_id))}", TenantDetail)
+
+
+def create_tenant(
+    name: str, *, plan: str = "free", quotas: Mapping[str, int | None] | None = None
+) -> Call[TenantDetail]:
+    body = {"name": name, "plan": plan, "quotas": dict(quotas or {})}
+    return Call("POST", "/v1/admin/tenants", TenantDetail, json=body)
+
+
+def change_tenant(
+    tenant_id: UUID | str,
+    *,
+    plan: str | None = None,
+    quotas: Mapping[str, int | None] | None = None,
+    suspended: bool | None = None,
+) -> Call[TenantDetail]:
+    """What is not named stays; quotas take the place of all those agreed before."""
+    asked = {"plan": plan, "quotas": None if quotas is None else dict(quotas), "suspended": suspended}
+    body = {name: value for name, value in asked.items() if value is not None}
+    return Call("PATCH", f"/v1/admin/tenants/{_part(str(tenant_id))}", TenantDetail, json=body)
+
+
+def keys(tenant_name: str | None = None) -> Call[Keys]:
+    return Call("GET", "/v1/admin/keys", Keys, params={} if tenant_name is None else {"tenant": tenant_name})
+
+
+def create_key(
+    tenant_name: str, *, name: str = "", scopes: Sequence[str] = ("jobs:read", "jobs:write"), days: int | None = None
+) -> Call[NewKey]:
+    body: dict[str, Any] = {"tenant": tenant_name, "name": name, "scopes": list(scopes), "days": days}
+    return Call("POST", "/v1/admin/keys", NewKey, json=body)
+
+
+def rotate_key(key_id: str, *, overlap_hours: int = 24) -> Call[NewKey]:
+    """A key that takes another's place; both work during the overlap."""
+    return Call("POST", f"/v1/admin/keys/{_part(key_id)}/rotate", NewKey, json={"overlap_hours": overlap_hours})
+
+
+def revoke_key(key_id: str) -> Call[Key]:
+    return Call("DELETE", f"/v1/admin/keys/{_part(key_id)}", Key)
 
 
 def stages() -> Call[Stages]:

@@ -1,4 +1,4 @@
-"""`pixcrawler admin stage | slots | workers | calendar`: names and options of what operators see and steer."""
+"""`pixcrawler admin tenant | key | stage | slots | calendar`: names and options of what operators see and steer."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -11,18 +11,172 @@ from pixcrawler.commands.options import ApiKey, AsJson, Gateway
 if TYPE_CHECKING:
     from pixcrawler.client import Client
 
+tenant = typer.Typer(help="Who may submit jobs.", no_args_is_help=True)
+key = typer.Typer(help="API keys: ways in for a tenant.", no_args_is_help=True)
 stage = typer.Typer(help="The stages, their queues and workers.", no_args_is_help=True)
 calendar = typer.Typer(help="What is done periodically.", no_args_is_help=True)
 
+TenantName = Annotated[str, Argument(metavar="TENANT", help="The tenant's name.")]
+KeyId = Annotated[str, Argument(metavar="ID", help="The eight characters behind pxc_.")]
+TierName = Annotated[str | None, Option("--tier", metavar="TIER", help="enterprise or free.")]
+Limits = Annotated[
+    list[str] | None,
+    Option(
+        "--limit",
+        metavar="QUOTA=N",
+        help="open_jobs, rows_a_day or bytes_a_day; N or none; may be repeated, and replaces what was agreed before.",
+    ),
+]
 StageName = Annotated[str, Argument(metavar="STAGE", help="download, validate or upload.")]
 EntryName = Annotated[str, Argument(metavar="NAME", help="The entry's name, as the list has it.")]
 
 
 def add_to(admin: typer.Typer) -> None:
     """Adds these commands to `pixcrawler admin`."""
+    admin.add_typer(tenant, name="tenant")
+    admin.add_typer(key, name="key")
     admin.add_typer(stage, name="stage")
     admin.add_typer(calendar, name="calendar")
     admin.command("slots")(list_slots)
+
+
+@tenant.command("list")
+def list_tenants(
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show all tenants: tier that is agreed, tier that counts now, limits."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.list_tenants(client, is_json=as_json))
+
+
+@tenant.command("show")
+def show_tenant(
+    name: TenantName,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a tenant, and what it has used today."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.show(client, name, is_json=as_json))
+
+
+@tenant.command("create")
+def create_tenant(
+    name: TenantName,
+    tier: TierName = None,
+    limit: Limits = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a tenant; make a key for it next."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.create(client, name, tier, limit, is_json=as_json))
+
+
+@tenant.command("change")
+def change_tenant(
+    name: TenantName,
+    tier: TierName = None,
+    limit: Limits = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Agree on another tier, for chunks planned from now on, or on other limits."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.change(client, name, tier, limit, is_json=as_json))
+
+
+@tenant.command("suspend")
+def suspend_tenant(
+    name: TenantName,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shut a tenant's keys out; its jobs go on."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.suspend(client, name, suspended=True, is_json=as_json))
+
+
+@tenant.command("readmit")
+def readmit_tenant(
+    name: TenantName,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a tenant's suspension."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.suspend(client, name, suspended=False, is_json=as_json))
+
+
+@key.command("list")
+def list_keys(
+    of: Annotated[str | None, Option("--tenant", metavar="TENANT", help="Only those of this tenant.")] = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show keys, without their secrets."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.list_keys(client, of, is_json=as_json))
+
+
+@key.command("create")
+def create_key(
+    of: Annotated[str, Option("--tenant", metavar="TENANT", help="Whose key it is to be.")],
+    name: Annotated[str, Option(metavar="TEXT", help="What it is for.")] = "",
+    scope: Annotated[
+        list[str] | None, Option(help="jobs:read, jobs:write or admin; may be repeated; by default the first two.")
+    ] = None,
+    days: Annotated[int | None, Option(min=1, max=3650, help="How long it works; by default until revoked.")] = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it; nobody can show it again."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.create_key(client, of, name, scope, days, is_json=as_json))
+
+
+@key.command("rotate")
+def rotate_key(
+    key_id: KeyId,
+    overlap_hours: Annotated[int, Option(min=0, max=2160, help="For so long both keys work.")] = 24,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key that takes another's place, and print it."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.rotate_key(client, key_id, overlap_hours, is_json=as_json))
+
+
+@key.command("revoke")
+def revoke_key(
+    key_id: KeyId,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key useless."""
+    from pixcrawler.commands import tenants
+
+    _with(gateway, api_key, lambda client: tenants.revoke_key(client, key_id, is_json=as_json))
 
 
 @stage.command("list")

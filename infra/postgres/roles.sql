@@ -36,6 +36,9 @@ GRANT SELECT ON alembic_version, datasets, jobs, chunks, paused_stages
 
 -- The gateway: who asks, what is asked for, what is taken down. It sees chunks, and only makes their bells due.
 GRANT SELECT ON tenants, api_keys, uploads, blocked, removals TO pixcrawler_gateway;
+-- Administrators make tenants and keys by it, and end keys. What a key may do is never changed.
+GRANT INSERT (name, plan, quotas), UPDATE (plan, quotas, suspended_at) ON tenants TO pixcrawler_gateway;
+GRANT INSERT, UPDATE (expires_at, revoked_at, replaced_by) ON api_keys TO pixcrawler_gateway;
 GRANT UPDATE (purge_no, purge_asked_at, purge_asked_by, purged_at) ON blocked TO pixcrawler_gateway;
 GRANT UPDATE (last_used_at) ON api_keys TO pixcrawler_gateway;
 GRANT INSERT, DELETE ON datasets, jobs, blocked TO pixcrawler_gateway;

@@ -24,7 +24,8 @@ from shared.reasons import REASONS
 
 JOB = "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11"
 TAKEDOWN, CHUNK, POISON = 77, 88, 99
-STAGE, ENTRY = "upload", "tidy_spool"
+STAGE, ENTRY, KEY = "upload", "tidy_spool", "a1b2c3d4"
+TENANT = "11111111-3d0b-4b2e-9f1c-0d6f3c8f7a11"
 REQUEST = models.JobRequest(source=models.Source(), destination=models.Destination(url="/data/cats"))
 CALLS: tuple[Call[Any], ...] = (
     calls.me(),
@@ -53,6 +54,14 @@ CALLS: tuple[Call[Any], ...] = (
     administration.pause_entry(ENTRY),
     administration.resume_entry(ENTRY),
     administration.run_entry(ENTRY),
+    administration.tenants(),
+    administration.tenant(TENANT),
+    administration.create_tenant("cats"),
+    administration.change_tenant(TENANT, suspended=True),
+    administration.keys("cats"),
+    administration.create_key("cats"),
+    administration.rotate_key(KEY),
+    administration.revoke_key(KEY),
 )
 
 
@@ -69,6 +78,7 @@ def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], opena
     path = call.path.replace(JOB, "{job_id}").replace(str(TAKEDOWN), "{takedown_id}")
     path = path.replace(str(CHUNK), "{chunk_id}").replace(str(POISON), "{poison_id}")
     path = path.replace(STAGE, "{stage}").replace(ENTRY, "{name}")
+    path = path.replace(TENANT, "{tenant_id}").replace(KEY, "{key_id}")
     operation = openapi["paths"][path][call.method.lower()]
 
     known = {parameter["name"] for parameter in operation.get("parameters", ())}
@@ -121,6 +131,13 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.Decided, schemas.DecidedOut),
         (models.PoisonMessage, schemas.PoisonOut),
         (models.PoisonPage, schemas.PoisonPage),
+        (administration.Tenants, admin_schemas.TenantsOut),
+        (administration.Tenant, admin_schemas.TenantOut),
+        (administration.TenantDetail, admin_schemas.TenantDetail),
+        (administration.Usage, admin_schemas.UsageOut),
+        (administration.Keys, admin_schemas.KeysOut),
+        (administration.Key, admin_schemas.KeyOut),
+        (administration.NewKey, admin_schemas.NewKeyOut),
         (administration.Stages, admin_schemas.StagesOut),
         (administration.Stage, admin_schemas.StageOut),
         (administration.Worker, admin_schemas.WorkerOut),

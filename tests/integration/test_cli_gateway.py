@@ -244,6 +244,27 @@ async def test_the_admin_commands_print_a_line_for_each_takedown(
     assert "64 hex digits" in refused[1]
 
 
+@pytest.mark.timeout(300)  # each command is a process, and there are seven
+async def test_the_admin_commands_make_tenants_and_keys(
+    admin: Callable[..., Awaitable[tuple[int, str]]], gateway: str
+) -> None:
+    made = await admin("tenant", "create", "cats", "--tier", "enterprise", "--limit", "open_jobs=5")
+    key = await admin("key", "create", "--tenant", "cats", "--scope", "jobs:read")
+    suspended = await admin("tenant", "suspend", "cats")
+    unknown = await admin("tenant", "show", "dogs")
+    odd = await admin("tenant", "change", "cats", "--limit", "open_jobs=many")
+    replaced = await admin("key", "rotate", key[1][4:12], "--json")
+    listed = await admin("key", "list", "--tenant", "cats")
+
+    assert made[1].startswith("cats\tagreed enterprise\tcounts as new\topen_jobs=5\tmay submit\t0 open jobs")
+    assert key[1].startswith("pxc_")
+    assert "suspended since" in suspended[1]
+    assert (unknown[0], odd[0]) == (5, 2)
+    assert json.loads(replaced[1])["scopes"] == ["jobs:read"]
+    assert [line.split("\t")[1] for line in listed[1].splitlines()] == ["cats", "cats"]
+
+
+@pytest.mark.timeout(300)  # each command is a process, and there are seven
 async def test_the_admin_commands_pause_drain_and_show_stages_slots_and_the_calendar(
     admin: Callable[..., Awaitable[tuple[int, str]]], database_url: str
 ) -> None:

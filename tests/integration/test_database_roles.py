@@ -118,6 +118,10 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "give_up_key": partial(idempotency.give_up, tenant_id=scene.tenant, key="k"),
         "poison": partial(poison.newest, before=None, limit=9),
         "drop_poison": partial(poison.remove, poison_id=1),
+        "make_tenant": partial(tenants.ensure_tenant, name="x", tier=Tier.FREE),
+        "change_tenant": partial(_changes_tenant, tenant_id=scene.tenant),
+        "keys": api_keys.every,
+        "make_key": partial(_makes_key, tenant_id=scene.tenant),
         "slots": slots.held,
         "counted": slots.counted,
         "leader_told": leader.told,
@@ -239,6 +243,21 @@ async def _leads(connection: Connection) -> None:
     await leader.tell(connection, term, {"shut": None})
     await connection.exec_driver_sql("SELECT FROM leader FOR SHARE")
     await leader.resign(connection, term)
+
+
+async def _changes_tenant(connection: Connection, *, tenant_id: UUID) -> None:
+    await tenants.change_plan(connection, tenant_id, Tier.ENTERPRISE)
+    await tenants.set_quotas(connection, tenant_id, {})
+    await tenants.suspend(connection, tenant_id)
+    await tenants.let_in(connection, tenant_id)
+    await tenants.usage(connection, tenant_id)
+
+
+async def _makes_key(connection: Connection, *, tenant_id: UUID) -> None:
+    new = api_keys.NewKey(id="x", secret_hash=b"", tenant_id=tenant_id, name="", scopes=[])
+    await api_keys.add(connection, new)
+    assert await api_keys.rotate(connection, "x", new_id="y", secret_hash=b"", overlap=NO_HOLD)
+    assert await api_keys.revoke(connection, "x")
 
 
 async def _pauses_and_resumes(connection: Connection) -> None:
@@ -396,8 +415,6 @@ REFUSED_TO_ALL = (
     "SELECT pg_read_file('/etc/passwd')",
     "SELECT rolpassword FROM pg_authid",
     "UPDATE api_keys SET scopes = '{admin}'",
-    "INSERT INTO api_keys (id, tenant_id, secret_hash) SELECT 'x', id, '' FROM tenants",
-    "UPDATE tenants SET plan = 'enterprise'",
     "UPDATE jobs SET tenant_id = gen_random_uuid()",
     "UPDATE jobs SET recipe = '{}'",
     "UPDATE datasets SET destination = '/etc'",
@@ -410,11 +427,14 @@ REFUSED_TO_ALL = (
 )
 REFUSED = {
     "gateway": ("UPDATE chunks SET state = 'completed'", "UPDATE chunks SET round = 0",
-                "UPDATE tenants SET quotas = '{}'", "DELETE FROM tenants",
+                "UPDATE tenants SET rows_planned = 0", "DELETE FROM tenants", "DELETE FROM api_keys",
+                "UPDATE api_keys SET secret_hash = ''", "UPDATE tenants SET created_at = now()",
                 "SELECT * FROM fingerprints", "UPDATE leader SET holder = 'x'", "UPDATE slots SET chunk_id = NULL",
                 "DELETE FROM chunk_events", "UPDATE calendar SET schedule = '{}'",
                 "UPDATE calendar_runs SET error = ''"),
     "scheduler": ("SELECT * FROM api_keys", "DELETE FROM jobs", "INSERT INTO tenants (name) VALUES ('x')",
+                  "UPDATE tenants SET plan = 'enterprise'",
+                  "INSERT INTO api_keys (id, tenant_id, secret_hash) SELECT 'x', id, '' FROM tenants",
                   "SELECT * FROM uploads", "SELECT * FROM fingerprints", "DELETE FROM blocked",
                   "SELECT body FROM poison_messages", "SELECT to_state FROM chunk_events"),
 }  # fmt: skip
@@ -426,6 +446,8 @@ REFUSED_TO_STAGES = (
     "UPDATE chunks SET redrive_asked_at = NULL",
     "SELECT * FROM api_keys",
     "SELECT * FROM tenants",
+    "INSERT INTO api_keys (id, tenant_id, secret_hash) VALUES ('x', gen_random_uuid(), '')",
+    "UPDATE tenants SET plan = 'enterprise'",
     "SELECT * FROM uploads",
     "SELECT * FROM leader",
     "DELETE FROM jobs",

@@ -30,25 +30,6 @@ async def board(database_url: str) -> AsyncIterator[Board]:
         yield opened
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", STAGES),
-        ("POST", f"{STAGES}/upload/pause"),
-        ("POST", f"{STAGES}/upload/resume"),
-        ("GET", SLOTS),
-        ("GET", CALENDAR),
-        ("POST", f"{CALENDAR}/tidy_spool/pause"),
-        ("POST", f"{CALENDAR}/tidy_spool/resume"),
-        ("POST", f"{CALENDAR}/tidy_spool/run"),
-    ],
-)
-async def test_only_administrators_see_and_steer(api: httpx2.AsyncClient, method: str, path: str) -> None:
-    answer = await api.request(method, path)
-
-    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-
-
 async def test_each_stage_says_what_waits_and_who_works(admin: httpx2.AsyncClient, board: Board) -> None:
     first, second = await board.chunks_of(await board.job(chunks=2))
     await board.claimed(UPLOAD, first)

@@ -55,6 +55,8 @@ PATH = {
     "poison_id": "1",
     "name": "tidy_spool",
     "stage": "download",
+    "tenant_id": "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11",
+    "key_id": "a1b2c3d4",
 }
 CASES: dict[str, Case] = {
     "submitJob": Case(
@@ -86,6 +88,14 @@ CASES: dict[str, Case] = {
     "pauseStage": Case(ADMIN),
     "resumeStage": Case(ADMIN),
     "listSlots": Case(ADMIN),
+    "listTenants": Case(ADMIN),
+    "createTenant": Case(ADMIN, json={"name": "cats", "plan": "enterprise"}),
+    "getTenant": Case(ADMIN),
+    "changeTenant": Case(ADMIN, json={"plan": "enterprise"}),
+    "listKeys": Case(ADMIN),
+    "createKey": Case(ADMIN, json={"tenant": "ours", "scopes": ["admin"]}),
+    "rotateKey": Case(ADMIN, json={}),
+    "revokeKey": Case(ADMIN),
 }
 
 
