@@ -26,7 +26,7 @@ from shared.closing import close_all
 from shared.db import bells, chunks, lifecycle, poison, stumbles
 from shared.db.chunks import Verdict
 from shared.db.session import Connection, transaction
-from shared.errors import ChunkError, ClaimLost, DatabaseUnavailable, TransientError, WorkAreaGone
+from shared.errors import ChunkError, ClaimLost, DatabaseUnavailable, TransientError, WorkAreaFull, WorkAreaGone
 from shared.failpoints import reach
 from shared.messages import BadMessage, BellKeys, ChunkMessage, Why
 from shared.notes import StageNotes
@@ -305,6 +305,7 @@ class StageWorker:
 
     async def _give_up(self, chunk: ClaimedChunk, error: BaseException, started: float) -> None:
         """Carries out what the policy decides; what cannot be written is found by its lease later."""
+        error = await self._blamed(error)
         claim, decision = chunk.claim, decide(self.stage, chunk.claim, error)
         self._notes.interrupted(error, decision, time.monotonic() - started)
         with suppress(ClaimLost, DatabaseUnavailable):
@@ -314,6 +315,15 @@ class StageWorker:
         await self._discard_draft(chunk)
         if isinstance(decision, End):
             await self._close(claim)
+
+    async def _blamed(self, error: BaseException) -> BaseException:
+        """What is missing because the whole work volume is may come back: then that is the error."""
+        if isinstance(error, FileNotFoundError):
+            try:
+                await self.resources.area.check()
+            except WorkAreaFull as gone:
+                return gone
+        return error
 
     async def _discard_draft(self, chunk: ClaimedChunk) -> None:
         """Removes what this claim wrote, unless its result was committed and only the answer was lost."""

@@ -37,6 +37,10 @@ class Draft(Protocol):
 class WorkArea(Protocol):
     """Where drafts live."""
 
+    async def check(self) -> None:
+        """Raises WorkAreaFull when the volume is gone that was there: what is missing then may come back with it."""
+        ...
+
     async def draft(self, key: WorkKey) -> Draft:
         """An empty draft; what an earlier writer of the same key left is removed. Raises WorkAreaFull."""
         ...

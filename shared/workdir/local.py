@@ -55,16 +55,28 @@ class LocalWorkArea:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        #: It is made by the first who writes, and by nobody who misses it later.
+        self._was_there = False
+
+    async def check(self) -> None:
+        with full_disk_is_transient():
+            is_there = await asyncio.to_thread(self._root.is_dir)
+        if self._was_there and not is_there:
+            raise WorkAreaFull(f"the work volume {self._root} is gone; is it mounted?")
+        self._was_there = is_there
 
     async def draft(self, key: WorkKey) -> LocalDraft:
+        await self.check()
         published = self._folder(key)
         unpublished = _unpublished(published)
         with full_disk_is_transient():
             await asyncio.to_thread(_make_empty, unpublished, published)
+        self._was_there = True
         return LocalDraft(unpublished, published)
 
     async def open(self, key: WorkKey, name: str) -> Path:
         path = self._folder(key) / name
+        await self.check()
         if not path.is_file():
             raise WorkAreaGone(f"chunk {key.chunk} has no {name} from fence {key.fence}")
         return path

@@ -65,6 +65,9 @@ class StoreWorkArea:
         #: Made by the first who writes: a process that forks must not hand its folder down.
         self._folder: Path | None = None
 
+    async def check(self) -> None:
+        """Nothing: the store says so itself."""
+
     async def draft(self, key: WorkKey) -> StoreDraft:
         await self.discard(key)
         with full_disk_is_transient():

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from shared.errors import StoreRefused, StoreUnavailable, WorkAreaGone
+from shared.errors import StoreRefused, StoreUnavailable, WorkAreaFull, WorkAreaGone
 from shared.storage.memory import MemoryStore
 from shared.workdir import LocalWorkArea, StoreWorkArea, WorkArea, WorkKey
 
@@ -175,3 +175,17 @@ async def test_a_store_that_refuses_is_no_fault_of_the_job(tmp_path: Path) -> No
         await area.open(KEY, "pack")
     with pytest.raises(StoreUnavailable, match="no permission"):
         await area.remove(JOB, 3)
+
+
+async def test_a_work_volume_that_is_gone_is_waited_for_and_not_made_anew(tmp_path: Path) -> None:
+    area = LocalWorkArea(tmp_path / "shared")
+    await published(area, pack=b"bodies")
+    (tmp_path / "shared").rename(tmp_path / "elsewhere")
+
+    for use in (area.draft(KEY), area.open(KEY, "pack"), area.check()):
+        with pytest.raises(WorkAreaFull, match="is it mounted"):
+            await use
+    assert not (tmp_path / "shared").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "shared")
+
+    assert (await area.open(KEY, "pack")).read_bytes() == b"bodies"

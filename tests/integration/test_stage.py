@@ -327,3 +327,18 @@ async def test_a_recipe_of_another_version_is_left_to_its_workers(
 
     assert (left.state, left.attempt, left.fence) == ("download_ready", 0, 0)
     assert await board.state(chunk) is ChunkState.VALIDATE_READY
+
+
+async def test_a_file_that_is_missing_with_the_whole_work_volume_burns_no_attempt(
+    board: Board, worker: Callable[..., StageWorker], chunk: int, resources: Resources, tmp_path: Path
+) -> None:
+    async def robbed(chunk: Chunk) -> StageResult:
+        draft = await chunk.draft()
+        resources.settings.work_dir.rename(tmp_path / "elsewhere")
+        draft.path("pack").write_bytes(b"nowhere")
+        raise AssertionError("there is no such folder")
+
+    await worker(robbed).answer(await message(board, chunk))
+
+    row = await board.chunk(chunk)
+    assert (row.state, row.attempt, row.error_code) == ("download_ready", 0, "work_area_full")
