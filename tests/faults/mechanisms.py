@@ -225,6 +225,56 @@ MECHANISMS = (
         "            if True:\n                await",
         ("tests/integration/test_stage.py",),
     ),
+    Mechanism(
+        "cursor of planning",
+        "a scheduler that dies over a long list is followed by one that goes on where it was",
+        "shared/db/lifecycle.py",
+        "UPDATE jobs SET cursor = CAST(:cursor AS jsonb),",
+        "UPDATE jobs SET cursor = CASE WHEN false THEN CAST(:cursor AS jsonb) END,",
+        ("tests/integration/test_scheduler.py",),
+    ),
+    Mechanism(
+        "count of stumbles",
+        "a chunk whose claim goes wrong every time is given up, and the others go on",
+        "shared/stage.py",
+        "            await self._note_stumble(bell.chunk, error)\n",
+        "",
+        ("tests/integration/test_stage.py::test_a_claim_that_goes_wrong_every_time_ends_the_chunk",),
+    ),
+    Mechanism(
+        "removal of remnants",
+        "what a cancelled chunk had stored does not lie there for ever",
+        "shared/closing.py",
+        "            await remove_remnants(store, claim)",
+        "            pass",
+        ("tests/integration/test_remnants.py",),
+    ),
+    Mechanism(
+        "version of what a purge exchanges",
+        "a scheduler that stood still undoes nothing of its successor's purge",
+        "shared/storage/local.py",
+        "if held is None or held.version != version:",
+        "if held is None:",
+        (
+            "tests/integration/test_purges.py::test_a_leader_that_stood_still_in_a_purge_undoes_nothing_of_its_successors",
+        ),
+    ),
+    Mechanism(
+        "redrive after the purge",
+        "a purge deletes nothing of a redriven chunk",
+        "shared/db/failed.py",
+        "AND (purged_to <> :under_way OR",
+        "AND (true OR purged_to <> :under_way OR",
+        ("tests/integration/test_purges.py::test_a_chunk_is_not_redriven_while_it_is_purged",),
+    ),
+    Mechanism(
+        "missing of the work volume",
+        "a work volume that is gone for a while costs no try, and nobody writes beside it",
+        "shared/workdir/local.py",
+        "if self._was_there and not is_there:",
+        "if False:",
+        ("tests/contract/test_work_area.py::test_a_work_volume_that_is_gone_is_waited_for_and_not_made_anew",),
+    ),
 )
 
 

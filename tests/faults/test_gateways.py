@@ -14,6 +14,7 @@ from pixcrawler.models import Destination, JobRequest, ListOptions, Source
 from pixcrawler.retry import Retries
 from shared.pipeline import Tier
 from tests.faults.world import ROWS, World
+from tests.proxy import Proxy
 from tests.servers import free_port
 
 pytestmark = pytest.mark.timeout(300)
@@ -78,6 +79,26 @@ async def test_a_job_whose_gateway_is_killed_before_it_answers_is_submitted_once
     assert await ours.board.one(made, place=place) == 1
     ours.expect(submission.job.id, ROWS)
     await ours.has_kept_its_promises(submission.job.id)
+
+
+@pytest.mark.faults
+async def test_a_job_whose_commit_is_not_answered_is_submitted_once(
+    ours: World, port: dict[str, str], client: Client
+) -> None:
+    rows = [{"url": ours.origin.url(f"/p/{number}")} for number in range(ROWS)]
+    request = request_for(ours, Source(rows=rows), ListOptions())
+    with Proxy(ours.postgres.port) as way:
+        ours.start("gateway", PIXCRAWLER_DATABASE_URL=ours.database_through(way), **port)
+        way.lose_answer_to(b"COMMIT", after=b"INSERT INTO jobs")
+
+        submission = await asyncio.to_thread(client.submit, request)
+
+        assert way.has_lost_answer
+        assert not submission.is_new, "the client asked again, and was told of the one it had made"
+        ours.expect(submission.job.id, ROWS)
+        await ours.has_kept_its_promises(submission.job.id)
+    made = "SELECT count(*) FROM jobs JOIN datasets ON datasets.id = dataset_id WHERE destination = :place"
+    assert await ours.board.one(made, place=request.destination.url) == 1
 
 
 def request_for(ours: World, source: Source, options: ListOptions) -> JobRequest:

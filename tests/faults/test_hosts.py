@@ -1,5 +1,6 @@
 """What a host does to its services: a clock that jumps, no file descriptors left; and origins that go away."""
 
+import asyncio
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults.test_disks import is_handed_back
 from tests.faults.test_redis import claims_of
-from tests.faults.world import World
+from tests.faults.world import HELD_ROW, World
 from tests.origin import Request, Wire
 from tests.system import Service, until
 
@@ -108,3 +110,42 @@ async def test_an_origin_that_resets_for_a_while_costs_no_row(ours: World) -> No
     await ours.has_ended(job)
     ours.origin.handlers.clear()
     await ours.has_kept_its_promises(job)
+
+
+#: A host is left alone for so long; a row waits for that once.
+LEFT_ALONE = {"PIXCRAWLER_BREAKER_SECONDS": "6"}
+
+
+async def test_an_origin_that_falls_silent_is_left_alone_and_costs_no_row_when_it_is_back(ours: World) -> None:
+    """It is away until the downloader has noticed and leaves it alone."""
+    downloader = ours.start("downloader", **LEFT_ALONE)
+    left_alone = 'pixcrawler_hosts_left_alone_total{why="breaker"}'
+    ours.origin.hold(HELD_ROW)
+    job = await ours.submit(recipe='{"url_deadline_seconds": 8}')
+    await asyncio.wait_for(ours.origin.is_holding.wait(), timeout=60)
+
+    ours.origin.fall_silent()
+
+    async def is_left_alone() -> bool:
+        return await asyncio.to_thread(downloader.metric, left_alone) > 0
+
+    await until("the origin is left alone", is_left_alone, limit_seconds=90)
+    ours.heal()
+
+    await ours.has_kept_its_promises(job)
+    ours.remove("downloader")
+
+
+async def test_a_work_volume_that_is_gone_for_a_while_is_waited_for(ours: World) -> None:
+    job = await ours.under_way()
+    work, elsewhere = ours.system.work, ours.system.folder / "elsewhere"
+
+    work.rename(elsewhere)
+    ours.origin.release()
+    await until("a chunk is handed back", lambda: is_handed_back(ours, job, "work_area_full"), limit_seconds=60)
+    assert not work.exists(), "nobody makes another one in its place"
+    elsewhere.rename(work)
+    ours.heal()
+
+    await ours.has_kept_its_promises(job)
+    assert await ours.board.one("SELECT sum(restarts) FROM chunks WHERE job_id = :job", job=job) == 0

@@ -8,7 +8,7 @@ from redis import Redis
 
 from tests.faults.world import World
 from tests.proxy import Proxy
-from tests.system import until
+from tests.system import Service, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -145,6 +145,27 @@ async def test_one_service_cut_off_from_redis_holds_up_nothing_for_good(ours: Wo
 
         await ours.has_kept_its_promises(job)
         assert service.process.poll() is None
+
+
+@long
+async def test_a_scheduler_alone_cut_off_from_redis_rings_what_it_could_not_ring(ours: World) -> None:
+    """Nobody else rings downloads: the job stands at its first step until the scheduler can be heard again."""
+    with Proxy(ours.redis.port) as own, ours.instead("scheduler", {"PIXCRAWLER_REDIS_URL": redis_at(own)}) as service:
+        own.freeze()
+        job = await ours.submit()
+        await until(
+            "two bells could not be rung", lambda: has_said(service, "bells_not_rung", times=2), limit_seconds=90
+        )
+        assert service.get("/livez")[0] == 200, "its loop turns"
+        own.heal()
+        ours.heal()
+
+        await ours.has_kept_its_promises(job)
+        assert service.process.poll() is None
+
+
+async def has_said(service: Service, event: str, *, times: int) -> bool:
+    return len(service.events(event)) >= times
 
 
 def redis_at(proxy: Proxy) -> str:

@@ -66,6 +66,7 @@ class PictureOrigin(Origin):
     def __post_init__(self) -> None:
         #: Pictures that are not answered before `release`.
         self.held: frozenset[int] = frozenset()
+        self._is_silent = False
 
     def hold(self, *numbers: int) -> None:
         self.held = frozenset(numbers)
@@ -73,11 +74,21 @@ class PictureOrigin(Origin):
         self.released.clear()
 
     def release(self) -> None:
+        """Whatever it was told to do, it answers again."""
         self.held = frozenset()
+        self._is_silent = False
         self.released.set()
+
+    def fall_silent(self) -> None:
+        """Connections are taken, requests are read, nothing is answered."""
+        self._is_silent = True
+        self.released.clear()
 
     async def _serve_p(self, request: Request, wire: Wire) -> None:
         number = int(request.path.rsplit("/", 1)[1])
+        if self._is_silent:
+            await self.released.wait()
+            wire.reset()
         if number in self.held:
             self.is_holding.set()
             await self.released.wait()
