@@ -27,6 +27,14 @@ class Volume:
 
     folder: Path
 
+    def mount(self) -> None:
+        options = f"size={ROOM},nr_inodes=100000,mode=777"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "pixcrawler-test", self.folder], check=True, timeout=30)
+
+    def unmount(self) -> None:
+        """Also from under those who use it."""
+        subprocess.run(["umount", "--lazy", self.folder], check=True, timeout=30)
+
     def limit(self, options: str) -> None:
         """Another size, number of inodes, or way of being mounted."""
         subprocess.run(["mount", "-o", f"remount,{options}", self.folder], check=True, timeout=30)
@@ -43,12 +51,12 @@ class Volume:
 @contextmanager
 def volume(folder: Path) -> Iterator[Volume]:
     folder.mkdir(parents=True, exist_ok=True)
-    options = f"size={ROOM},nr_inodes=100000,mode=777"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "pixcrawler-test", folder], check=True, timeout=30)
+    mounted = Volume(folder)
+    mounted.mount()
     try:
-        yield Volume(folder)
+        yield mounted
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True, timeout=30)
+        mounted.unmount()
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +171,25 @@ async def test_a_work_area_emptied_under_the_workers_is_filled_again(ours: World
     for left in work.folder.iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     ours.mend()
+
+    await ours.has_kept_its_promises(job)
+
+
+async def test_a_work_volume_unmounted_under_the_workers_costs_work_and_no_row(ours: World, work: Volume) -> None:
+    """Below it lies an empty folder, in which the chunks begin anew, and anew again when it is back."""
+    ours.remove("validator")
+    job = await ours.submit(520)
+    await until("chunks wait for the validator", lambda: stands_before(ours, job, "validate"), limit_seconds=60)
+
+    work.unmount()
+    ours.mend()
+
+    async def begins_anew() -> bool:
+        return bool(await ours.board.one("SELECT sum(restarts) FROM chunks WHERE job_id = :job", job=job))
+
+    await until("a chunk begins anew", begins_anew, limit_seconds=60)
+    work.mount()
+    ours.heal()
 
     await ours.has_kept_its_promises(job)
 
