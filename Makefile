@@ -1,7 +1,7 @@
 # `make` alone lists the commands. What needs more than a line lives in a script or a Python module.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run up env test check lint types imports test-unit test-integration test-e2e test-containers test-containers-full faults soak mechanisms bench fmt docs dashboards audit lock clean
+.PHONY: help setup run up env test check lint types imports test-unit test-integration test-e2e test-containers test-containers-full test-brokers faults soak mechanisms bench fmt docs dashboards audit lock clean
 
 BIN := .venv/bin
 # Where `make run` puts the dataset; an absolute path, a relative one, az:// or s3://.
@@ -55,6 +55,9 @@ test-containers: .dev ## The system as containers: a job, a scaled stage, a kill
 
 test-containers-full: .dev ## The same, and what takes longer: servers restarted, containers without Compose
 	@"$(BIN)/pytest" tests/containers -m "full or not full"
+
+test-brokers: .dev ## RabbitMQ, pgbouncer and a Redis like Azure's, installed from Debian where they are missing
+	@sh infra/setup/brokers.sh && "$(BIN)/pytest" -m brokers tests/brokers
 
 faults: .dev ## The whole fault suite: every way in which something may die
 	@"$(BIN)/pytest" -m "faults or not faults" tests/faults

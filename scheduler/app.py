@@ -32,7 +32,8 @@ async def serve(settings: SchedulerSettings) -> None:
     await wait_for_database(settings)
     async with open_resources(settings, connections=4) as resources:
         waiting = WaitingSet(resources.redis)
-        planner, wakeup = Planner(resources, waiting), Wakeup(settings.database_url, *CHANNELS)
+        planner = Planner(resources, waiting)
+        wakeup = Wakeup(settings.database_direct_url or settings.database_url, *CHANNELS)
         leadership = Leadership(resources.engine, lease=timedelta(seconds=settings.leader_lease_seconds))
         app = build_app(settings)
         loop = Loop(

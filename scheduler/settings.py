@@ -1,6 +1,6 @@
 """What an operator may set for the scheduler."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from shared.db.bells import RING_AGAIN
 from shared.pipeline import LEADER_LEASE, MAX_CHUNKS
@@ -10,6 +10,11 @@ from shared.settings import Settings
 class SchedulerSettings(Settings):
     """Read from `PIXCRAWLER_<NAME>`, as all settings."""
 
+    database_direct_url: SecretStr | None = Field(
+        default=None,
+        description="The same PostgreSQL without a transaction pooler, where database_url goes through one: to be told"
+        " of news at once (LISTEN) and not only by looking every tick",
+    )
     max_chunks: int = Field(default=MAX_CHUNKS, ge=1, le=10_000, description="Chunks in flight in the whole system")
     hold_seconds: float = Field(default=60.0, ge=0, description="How long a chunk waits for lower ones of its job")
     grace_seconds: float = Field(

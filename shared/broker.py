@@ -2,12 +2,14 @@
 
 JSON only; every queue declared, so that a mistyped one is an error; no retry, ETA, chord or result backend:
 guarantees are conditional UPDATEs in PostgreSQL. On Redis messages are acknowledged early and taken only
-when a child is free: late acknowledgement kills busy workers of Celery 5.7.0 when Redis restarts. Bells are
-published by queue through the anonymous exchange, because a named exchange on Redis drops every message
-silently after FLUSHALL. No remote control, and what a service has not acknowledged lies under keys of its
-own, so that each may have a Redis user with least rights (`infra/redis/`). The only module that imports kombu.
+when a child is free: late acknowledgement kills busy workers of Celery 5.7.0 when Redis restarts. What is otherwise
+on RabbitMQ is in `shared/rabbitmq.py`. Bells are published by queue through the anonymous exchange, because a named
+exchange on Redis drops every message silently after FLUSHALL. No remote control, and what a service has not
+acknowledged lies under keys of its own, so that each may have a Redis user with least rights (`infra/redis/`).
+The only module that imports kombu.
 """
 
+import json
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
@@ -16,14 +18,15 @@ from functools import partial
 from typing import Any, ClassVar
 
 import structlog
+from amqp.exceptions import AMQPError, MessageNacked
 from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
-from kombu.transport import redis
+from kombu.transport import TRANSPORT_ALIASES, pyamqp, redis
 from redis.exceptions import ResponseError
 
-from shared import metrics
+from shared import metrics, rabbitmq
 from shared.db.bells import Bell
 from shared.errors import TransientError
 from shared.messages import BellKeys, ChunkMessage
@@ -107,9 +110,48 @@ class _RedisTransport(redis.Transport):
         """Raises ValueError for what cannot be a bell: a child is not even told of it."""
         body = str(message["body"])
         raw = b64decode(body) if message["properties"].get("body_encoding") == "base64" else body.encode()
-        if len(raw) > _LONGEST_BODY or raw.count(b"[") + raw.count(b"{") > _MOST_BRACKETS:
-            raise ValueError("no bell is so large")
+        _refuse_oversized(raw)
         super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+
+
+def _refuse_oversized(raw: bytes) -> None:
+    if len(raw) > _LONGEST_BODY or raw.count(b"[") + raw.count(b"{") > _MOST_BRACKETS:
+        raise ValueError("no bell is so large")
+
+
+class _RabbitChannel(pyamqp.Channel):
+    """Drops what is no message of Celery's, which would end this worker, and after it each that it is pushed to."""
+
+    def _on_basic_deliver(self, tag: str, delivery: int, again: bool, exchange: str, key: str, message: Any) -> None:
+        try:
+            raw = message.body if isinstance(message.body, bytes) else message.body.encode()
+            _refuse_oversized(raw)
+            args, kwargs, _ = json.loads(raw)
+            if not (isinstance(args, list) and isinstance(kwargs, dict)):
+                raise ValueError("not what a task is called with")
+        except (ValueError, TypeError) as error:
+            metrics.poison.labels(stage="unknown").inc()
+            log.error("message_dropped", error=type(error).__name__)
+            self.basic_reject(delivery, requeue=False)
+        else:
+            super()._on_basic_deliver(tag, delivery, again, exchange, key, message)
+
+
+class _RabbitConnection(pyamqp.Connection):
+    """Waits for no answer for ever: py-amqp has a limit for the handshake and the confirmation only."""
+
+    Channel = _RabbitChannel
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        super().drain_events(timeout=rabbitmq.ANSWER_SECONDS if timeout is None else timeout)
+
+
+class RabbitTransport(pyamqp.Transport):
+    Connection = _RabbitConnection
+
+
+# A name in kombu's own register, because what its pools make are no connections of ours.
+TRANSPORT_ALIASES.update(dict.fromkeys(rabbitmq.SCHEMES, f"{__name__}:{RabbitTransport.__name__}"))
 
 
 class _Connection(Connection):
@@ -127,18 +169,20 @@ class BrokerUnavailable(TransientError):
     code = "broker_unavailable"
 
 
-def _queue(name: str) -> Queue:
-    return Queue(name, exchange=_EXCHANGE, routing_key=name, durable=True)  # type: ignore[no-untyped-call]
+def _queue(name: str, url: str) -> Queue:
+    arguments = rabbitmq.QUEUE_ARGUMENTS if rabbitmq.is_rabbitmq(url) else None
+    return Queue(name, exchange=_EXCHANGE, routing_key=name, durable=True, queue_arguments=arguments)  # type: ignore[no-untyped-call]
 
 
 def build_app(settings: Settings, stage: Stage | None = None) -> Celery:
     """An app that can ring every stage, and that consumes only `stage` (in this cell) when it is a worker's."""
-    app = Celery("pixcrawler", broker=_kombu_url(settings.broker()), set_as_current=True)
+    url = settings.broker()
+    app = Celery("pixcrawler", broker=_kombu_url(url), set_as_current=True)
     app.amqp.Connection = _Connection
     app.bell_keys = BellKeys.of(settings)  # not in `app.conf`, which Celery shows to people
     cells = {DEFAULT_CELL, settings.cell}
     app.conf.update(
-        task_queues=[_queue(declared.queue_of(cell)) for declared in PIPELINE for cell in sorted(cells)],
+        task_queues=[_queue(declared.queue_of(cell), url) for declared in PIPELINE for cell in sorted(cells)],
         task_default_queue=PIPELINE[0].queue,
         task_default_exchange=_EXCHANGE.name,
         task_default_routing_key=PIPELINE[0].routing_key,
@@ -163,10 +207,12 @@ def build_app(settings: Settings, stage: Stage | None = None) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_pool_acquire_timeout=5,
-        broker_transport_options=_transport_options(settings.broker(), stage),
+        broker_transport_options=_transport_options(url, stage),
         enable_utc=True,
         event_queue_exclusive=None,
     )
+    if rabbitmq.is_rabbitmq(url):
+        app.conf.update(rabbitmq.celery_settings(url))
     if stage:
         app.amqp.queues.select([stage.queue_of(settings.cell)])
     return app
@@ -178,12 +224,14 @@ def _limits(stage: Stage) -> dict[str, float]:
 
 
 def _kombu_url(url: str) -> str:
+    if rabbitmq.is_rabbitmq(url):
+        return rabbitmq.celery_url(url)
     return SentinelAddress.parse(url).broker_url() if is_sentinel(url) else url
 
 
 def _transport_options(url: str, stage: Stage | None) -> dict[str, Any]:
-    if url.startswith("amqp"):
-        return {"confirm_publish": True, **_REFUSED_AT_ONCE}
+    if rabbitmq.is_rabbitmq(url):
+        return {**_REFUSED_AT_ONCE, **rabbitmq.TRANSPORT_OPTIONS}
     unacked = f"pixcrawler:unacked:{stage.service if stage else 'nobody'}"
     patience = {"socket_timeout": 5, "socket_connect_timeout": 3}
     behind = {"master_name": SentinelAddress.parse(url).master, "sentinel_kwargs": patience} if is_sentinel(url) else {}
@@ -204,7 +252,7 @@ def ring(app: Celery, bell: Bell) -> None:
     """Rings one bell; blocks for some seconds at most. Raises BrokerUnavailable; it may have rung all the same."""
     queue = bell.stage.queue_of(bell.cell)
     if queue not in app.amqp.queues:
-        app.amqp.queues.add(_queue(queue))  # a cell that reported after this app was built
+        app.amqp.queues.add(_queue(queue, app.conf.broker_url))  # a cell that reported after this app was built
     message = ChunkMessage(
         chunk=bell.chunk_id,
         job=bell.job_id,
@@ -220,6 +268,7 @@ def ring(app: Celery, bell: Bell) -> None:
             args=[app.bell_keys.signed(message).encode()],
             queue=queue,
             headers={"traceparent": trace.traceparent} if trace else None,
+            **(rabbitmq.PUBLISHING if rabbitmq.is_rabbitmq(app.conf.broker_url) else {}),
         )
 
 
@@ -251,8 +300,14 @@ def broker_answers(app: Celery) -> bool:
 
 
 def asks_for_messages(consumer: Any) -> bool:
-    """Whether a worker's consumer asked Redis lately. A broker that pushes is not asked."""
+    """Whether a worker's consumer asked Redis lately.
+
+    RabbitMQ pushes and is not asked: then, whether it still has a subscription to push to, and was heard lately.
+    """
     channel = consumer.channel
+    if isinstance(channel, pyamqp.Channel):
+        heard_at = channel.connection.last_heartbeat_received
+        return bool(channel.callbacks) and time.monotonic() - heard_at < 2 * rabbitmq.HEARTBEAT_SECONDS
     if getattr(channel.connection, "driver_type", None) != "redis":
         return True
     asked_at = channel._brpop_sent_at
@@ -263,5 +318,5 @@ def asks_for_messages(consumer: Any) -> bool:
 def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except (KombuError, OSError, TimeoutError) as error:
+    except (KombuError, AMQPError, MessageNacked, OSError, TimeoutError) as error:
         raise BrokerUnavailable("the broker is not available") from error

@@ -12,12 +12,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared import rabbitmq
 from shared.pipeline import DEFAULT_CELL, LEASE
 from shared.sentinel import SCHEME, SentinelAddress, is_sentinel
 
 ENV_PREFIX = "PIXCRAWLER_"
 #: The exit code for settings that cannot be used (EX_CONFIG of sysexits).
 EXIT_CONFIG = 78
+_REDIS_SCHEMES = ("redis", "rediss", "unix", SCHEME)
 
 
 class StorageSettings(BaseSettings):
@@ -45,7 +47,10 @@ class Settings(StorageSettings):
     redis_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"), description="Redis: priority set, manners, progress"
     )
-    broker_url: SecretStr | None = Field(default=None, description="Celery's broker; the Redis above when not set")
+    broker_url: SecretStr | None = Field(
+        default=None,
+        description="Celery's broker, a Redis or RabbitMQ (amqp://, amqps://); the Redis above when not set",
+    )
     bell_key: SecretStr | None = Field(
         default=None, min_length=32, description="Signs bells, and refuses others; the same for all services"
     )
@@ -79,18 +84,28 @@ class Settings(StorageSettings):
             raise ValueError("needs PIXCRAWLER_BELL_KEY beside it")
         return value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_direct_url", check_fields=False)
     @classmethod
-    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
             raise ValueError("must be postgresql://user:password@host:port/database")
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix", SCHEME):
+        if urlsplit(value.get_secret_value()).scheme not in _REDIS_SCHEMES:
             raise ValueError("must be redis://, rediss://, sentinel:// or unix://")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_redis_or_rabbitmq(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and rabbitmq.is_rabbitmq(value.get_secret_value()):
+            rabbitmq.check(value.get_secret_value())
+            return value
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in _REDIS_SCHEMES:
+            raise ValueError("must be amqp://, amqps://, redis://, rediss://, sentinel:// or unix://")
         return value
 
     @field_validator("redis_url", "broker_url")
@@ -161,6 +176,14 @@ class WorkerSettings(Settings):
     def _keeps_no_more_than_it_may(self) -> Self:
         if self.least_concurrency is not None and self.least_concurrency > self.concurrency:
             raise ValueError("least_concurrency must be at most concurrency")
+        return self
+
+    @model_validator(mode="after")
+    def _grows_only_where_the_broker_lets_it(self) -> Self:
+        if self.least_concurrency is not None and rabbitmq.is_rabbitmq(self.broker()):
+            raise ValueError(
+                "least_concurrency cannot be had with RabbitMQ, which pushes a fixed number; leave it unset"
+            )
         return self
 
 

@@ -87,7 +87,7 @@ def own_redis() -> Iterator[servers.Valkey]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Cheap suites first, so that a plain mistake is seen soon; long ones first where several processes share them."""
-    order = ["unit", "architecture", "contract", "integration", "e2e", "faults", "containers"]
+    order = ["unit", "architecture", "contract", "integration", "e2e", "faults", "brokers", "containers"]
     if hasattr(config, "workerinput"):
         order.reverse()
     places = {folder: place for place, folder in enumerate(order)}

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -143,8 +143,8 @@ class Postgres:
             *(self._binaries / "postgres", "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1", "-k", ""),
             *("-c", "fsync=off", "-c", "max_connections=200", "-c", "shared_buffers=64MB"),
         ]
-        self._server = self._running.enter_context(_spawned(command, log, stop_with=signal.SIGINT))
-        _wait_for_port(self.port, self._server, log)
+        self._server = self._running.enter_context(spawned(command, log, stop_with=signal.SIGINT))
+        wait_for_port(self.port, self._server, log)
         _wait_until("PostgreSQL answers", lambda: _accepts(self._binaries, self.port))
 
     def stop(self) -> None:
@@ -245,9 +245,9 @@ class Valkey:
             *self.options,
         ]
         self._server = self._running.enter_context(
-            _spawned(command, folder / "out", stop_with=signal.SIGTERM, drop_privileges=False)
+            spawned(command, folder / "out", stop_with=signal.SIGTERM, drop_privileges=False)
         )
-        _wait_for_port(self.port, self._server, folder / "log")
+        wait_for_port(self.port, self._server, folder / "log")
         with contextlib.closing(Redis.from_url(self.url)) as client:
             _wait_until("Valkey answers", lambda: _answers(client))
 
@@ -318,9 +318,15 @@ def _give_away(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _spawned(
-    command: list[str | Path], log: Path, *, stop_with: signal.Signals, drop_privileges: bool = True
+def spawned(
+    command: list[str | Path],
+    log: Path,
+    *,
+    stop_with: signal.Signals,
+    drop_privileges: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server of a test, which ends with it; `environment`: other than the test's own."""
     with log.open("ab") as output:
         server = subprocess.Popen(
             command,
@@ -328,6 +334,7 @@ def _spawned(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=log.parent,
+            env=environment,
             user=_UNPRIVILEGED if _IS_ROOT and drop_privileges else None,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             start_new_session=True,  # Ctrl-C is for pytest, which then stops the server
@@ -349,17 +356,28 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Returns when the server listens there. Raises RuntimeError as `wait_for_server`."""
+
     def is_open() -> bool:
-        if server.poll() is not None:
-            raise RuntimeError(f"the server ended at once: {log.read_text()[-2000:] if log.exists() else ''}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             return False
         return True
 
-    _wait_until(f"a server listens on port {port}", is_open)
+    wait_for_server(f"a server listens on port {port}", is_open, server, log)
+
+
+def wait_for_server(claim: str, holds: Callable[[], bool], server: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Returns when it holds. Raises RuntimeError when the server ends instead, or the limit is reached."""
+
+    def holds_while_it_runs() -> bool:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended at once: {log.read_text()[-2000:] if log.exists() else ''}")
+        return holds()
+
+    _wait_until(claim, holds_while_it_runs)
 
 
 def _wait_until(claim: str, holds: Callable[[], bool]) -> None:

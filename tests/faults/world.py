@@ -217,6 +217,16 @@ class World:
 
         await until(f"{name} said {event} {times} times", has_event, limit_seconds=limit_seconds)
 
+    async def is_away(self, server: str) -> None:
+        """Returns when the scheduler shows that a server cannot be reached."""
+
+        async def is_told() -> bool:
+            line = f'pixcrawler_dependency_up{{server="{server}"}}'
+            page = (await asyncio.to_thread(self.running["scheduler"].get, "/metrics"))[1]
+            return f"{line} 0.0" in page
+
+        await until(f"the scheduler says that the {server} is away", is_told, limit_seconds=120)
+
     def remove(self, name: str) -> None:
         """Takes a service out as an operator would; one that does not obey is killed."""
         service = self.running.pop(name, None)

@@ -80,3 +80,23 @@ def test_a_rediss_that_checks_nothing_is_a_mistake(name: str, careless: str) -> 
 
 def test_every_default_is_good() -> None:
     assert WorkerSettings.load().concurrency == 7
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("amqp://u:hunter2@h:5672/v?heartbeat=0", "may say ssl_ca_certs and nothing else, not heartbeat"),
+        ("amqp:///v", "must be amqp://user:password@host:port/vhost"),
+        ("http://u:hunter2@h", "must be amqp://, amqps://, redis://"),
+    ],
+)
+def test_a_brokers_address_that_cannot_be_meant_is_a_mistake(url: str, said: str) -> None:
+    with pytest.raises(ValidationError, match=said) as refused:
+        Settings.model_validate({"broker_url": url})
+
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_worker_cannot_grow_by_itself_where_rabbitmq_pushes() -> None:
+    with pytest.raises(ValidationError, match="least_concurrency cannot be had with RabbitMQ"):
+        WorkerSettings.model_validate({"broker_url": "amqp://h//", "least_concurrency": 1})
