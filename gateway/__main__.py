@@ -15,7 +15,9 @@ from shared.errors import PixCrawlerError
 from shared.health import HealthServer
 from shared.logs import set_up_logs
 from shared.scratch import keep_temporary_files_in, own_folder
+from shared.sentry import sentry
 from shared.startup import exit_with, leave_pandas_out, wait_for_database
+from shared.tracing import tracing
 
 log = structlog.get_logger("gateway")
 
@@ -26,7 +28,8 @@ def main() -> int:
     set_up_logs(settings, service="gateway")
     keep_temporary_files_in(own_folder(settings.scratch_dir))
     try:
-        asyncio.run(_serve(settings))
+        with tracing(settings, service="gateway"), sentry(settings, service="gateway"):
+            asyncio.run(_serve(settings))
     except KeyboardInterrupt:
         return 0
     except PixCrawlerError as error:

@@ -13,6 +13,7 @@ from gateway.problems import is_bug, problem_response, translated
 from shared import metrics
 from shared.db import tenancy
 from shared.trace import Trace
+from shared.tracing import rename_span, span
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +36,16 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
-        trace = Trace.of_request(request_id, _header(scope, b"traceparent"))
+        given = _header(scope, b"traceparent")
+        trace = Trace.of_request(_request_id(scope), given)
+        if scope["path"] in _QUIET:
+            await self._answer(scope, receive, send, trace)
+            return
+        with span(scope["method"], trace, is_root=trace.traceparent != given) as within:
+            await self._answer(scope, receive, send, within or trace)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        request_id = trace.request_id
         scope.setdefault("state", {}).update(request_id=request_id, trace=trace)
         tenancy.see_nobody()
         started, status = time.monotonic(), 0
@@ -102,5 +111,6 @@ def _rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 def _note(scope: Scope, status: int, seconds: float) -> None:
     metrics.requests.labels(*_labels(scope), str(status or "aborted")).inc()
+    rename_span(" ".join(_labels(scope)), status=status)
     level = log.debug if scope["path"] in _QUIET else log.info
     level("request_answered", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))

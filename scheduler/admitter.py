@@ -20,6 +20,8 @@ from shared.db.slots import Admitted
 from shared.failpoints import reach
 from shared.pipeline import PIPELINE
 from shared.resources import Resources
+from shared.trace import Trace
+from shared.tracing import note_span
 from shared.waiting import WaitingSet
 
 #: What clients read while nothing is let in.
@@ -55,6 +57,13 @@ class Admitter:
         admitted = await self._fill(term, decision) if decision.places else []
         for chunk in admitted:
             metrics.admission_wait.labels(tier=chunk.tier).observe(chunk.waited_seconds)
+            note_span(
+                "admit",
+                Trace.read(chunk.traceparent),
+                seconds=chunk.waited_seconds,
+                job=str(chunk.job_id),
+                chunk=chunk.chunk_id,
+            )
         if admitted:
             log.info("chunks_admitted", count=len(admitted))
         return len(admitted)

@@ -19,7 +19,9 @@ from shared.health import HealthServer
 from shared.logs import set_up_logs
 from shared.resources import open_resources
 from shared.scratch import keep_temporary_files_in, own_folder
+from shared.sentry import sentry
 from shared.startup import exit_with, leave_pandas_out, wait_for_database
+from shared.tracing import tracing
 from shared.waiting import WaitingSet
 from shared.wakeup import Wakeup
 
@@ -73,7 +75,8 @@ def main() -> int:
     set_up_logs(settings, service="scheduler")
     keep_temporary_files_in(own_folder())
     try:
-        asyncio.run(serve(settings))
+        with tracing(settings, service="scheduler"), sentry(settings, service="scheduler"):
+            asyncio.run(serve(settings))
     except PixCrawlerError as error:
         return exit_with(error)
     return 0

@@ -25,6 +25,8 @@ from shared.failpoints import reach
 from shared.manifest import ListFormat, ListReader, open_list
 from shared.resources import Resources
 from shared.spool import plan_key
+from shared.trace import Trace
+from shared.tracing import span
 from shared.waiting import WaitingSet
 
 #: A list is fetched from the spool in blocks of this size.
@@ -69,9 +71,10 @@ class Planner:
         if plan is None:
             return False
         try:
-            opened = await self._list_of(plan)
-            part = await asyncio.to_thread(self._slice, plan, opened)
-            await self._store(term, plan, part)
+            with span("plan", Trace.read(plan.traceparent), job=str(plan.job_id), from_row=plan.next_row):
+                opened = await self._list_of(plan)
+                part = await asyncio.to_thread(self._slice, plan, opened)
+                await self._store(term, plan, part)
         except PermanentError as error:
             await self._give_up(term, plan, error.code, str(error))
         except (PixCrawlerError, OSError):

@@ -33,14 +33,15 @@ def make_inert(text: str) -> str:
     return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "…"
 
 
-def _inert_value(value: object) -> object:
+def inert(value: object) -> object:
+    """The value with every string in it made inert."""
     match value:
         case str():
             return make_inert(value)
         case list() | tuple():
-            return [_inert_value(each) for each in value]
+            return [inert(each) for each in value]
         case dict():
-            return {_inert_value(name): _inert_value(each) for name, each in value.items()}
+            return {inert(name): inert(each) for name, each in value.items()}
         case _:
             return value
 
@@ -49,7 +50,7 @@ def _inert(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     for name, value in event.items():
         # A trace keeps its lines; as JSON they cannot forge others.
         is_trace = name in ("exception", "stack") and isinstance(value, str)
-        event[name] = without_secrets(value) if is_trace else _inert_value(value)
+        event[name] = without_secrets(value) if is_trace else inert(value)
     return event
 
 

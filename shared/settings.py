@@ -5,6 +5,7 @@ variable's name; secrets are never printed.
 """
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -74,6 +75,12 @@ class Settings(StorageSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least that is logged"
     )
+    tracing: bool = Field(
+        default=False, description="Send traces by OTLP, to where the OTEL_ variables say; needs pixcrawler[otel]"
+    )
+    sentry_dsn: SecretStr | None = Field(
+        default=None, description="Unexpected errors are sent there; needs pixcrawler[sentry]"
+    )
     log_format: Literal["json", "console"] = Field(default="json", description="A JSON object a line, or for people")
     startup_timeout_seconds: float = Field(default=60.0, gt=0, description="How long to wait for the servers at start")
 
@@ -82,6 +89,16 @@ class Settings(StorageSettings):
     def _has_a_successor(cls, value: SecretStr | None, known: ValidationInfo) -> SecretStr | None:
         if value is not None and known.data.get("bell_key", value) is None:
             raise ValueError("needs PIXCRAWLER_BELL_KEY beside it")
+        return value
+
+    @field_validator("tracing", "sentry_dsn")
+    @classmethod
+    def _has_its_extra(cls, value: object, known: ValidationInfo) -> object:
+        extra, package = {"tracing": ("otel", "opentelemetry.sdk"), "sentry_dsn": ("sentry", "sentry_sdk")}[
+            str(known.field_name)
+        ]
+        if value and not _is_installed(package):
+            raise ValueError(f"needs what is not installed: pip install 'pixcrawler[{extra}]'")
         return value
 
     @field_validator("database_url", "database_direct_url", check_fields=False)
@@ -132,6 +149,13 @@ class Settings(StorageSettings):
     def broker(self) -> str:
         """The broker's address, with its password."""
         return (self.broker_url or self.redis_url).get_secret_value()
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # not even what holds it
+        return False
 
 
 def _with_checked_certificate(url: str) -> str:

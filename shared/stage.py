@@ -11,7 +11,7 @@ This is the one place that catches everything, and it records what it caught.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -37,6 +37,7 @@ from shared.resources import Resources
 from shared.ringing import ring_all
 from shared.storage.base import ObjectStore
 from shared.trace import Trace
+from shared.tracing import fail_span, span
 from shared.workdir import Draft, WorkKey
 
 T = TypeVar("T")
@@ -146,7 +147,7 @@ class StageWorker:
         if claim is None:
             return
         try:
-            with structlog.contextvars.bound_contextvars(**self._named(claim)):
+            with structlog.contextvars.bound_contextvars(**self._named(claim)), self._span(claim):
                 await self._carry(claim)
         finally:
             await self.resources.area.release(claim.job_id, claim.chunk_id)
@@ -162,6 +163,11 @@ class StageWorker:
             "fence": claim.fence,
             **(trace.fields if trace else {}),
         }
+
+    def _span(self, claim: Claim) -> AbstractContextManager[Trace | None]:
+        trace = Trace.read(claim.traceparent)
+        job, chunk, attempt = str(claim.job_id), claim.chunk_id, claim.attempt
+        return span(self.stage.name, trace, job=job, chunk=chunk, attempt=attempt)
 
     async def settle(self, claim: Claim, fingerprints: Mapping[int, str]) -> dict[str, int]:
         """Settles fingerprints; then later chunks of the job need not wait for this one."""
@@ -308,6 +314,7 @@ class StageWorker:
         error = await self._blamed(error)
         claim, decision = chunk.claim, decide(self.stage, chunk.claim, error)
         self._notes.interrupted(error, decision, time.monotonic() - started)
+        fail_span(getattr(error, "code", type(error).__name__))
         with suppress(ClaimLost, DatabaseUnavailable):
             await self.commit(
                 lambda connection: self._apply(connection, claim, decision, error), patience=_CLAIM_PATIENCE

@@ -10,7 +10,7 @@ import gc
 import os
 import socket
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -37,10 +37,12 @@ from shared.notes import begin_series
 from shared.pipeline import Stage
 from shared.resources import Resources, open_resources
 from shared.runtime import LoopThread
+from shared.sentry import sentry
 from shared.settings import WorkerSettings
 from shared.stage import StageWorker
 from shared.startup import exit_with, leave_pandas_out, wait_for_database
 from shared.steward import Steward
+from shared.tracing import tracing
 
 #: What a stage needs beside the resources all stages share; opened once in each child.
 OpenVerb = Callable[[Resources], AbstractAsyncContextManager[Verb]]
@@ -59,6 +61,9 @@ class Child:
         self._stage = stage
         self._settings = settings
         self._open_verb = open_verb
+        self._telling = ExitStack()
+        self._telling.enter_context(tracing(settings, service=stage.service))
+        self._telling.enter_context(sentry(settings, service=stage.service))
         self._loop = LoopThread("chunk")
         self._opened = AsyncExitStack()
         self._worker: StageWorker | None = None
@@ -72,6 +77,7 @@ class Child:
             self._loop.run(self._opened.aclose(), grace_seconds=1)
         finally:
             self._loop.close()
+            self._telling.close()
 
     async def _answer(self, message: object) -> None:
         if self._worker is None:

@@ -31,6 +31,8 @@ class Admitted:
     virtual_start: float
     tier: str
     waited_seconds: float  #: since it was planned
+    job_id: UUID
+    traceparent: str | None
 
 
 async def provide(connection: AsyncConnection, max_chunks: int) -> None:
@@ -168,6 +170,8 @@ async def admit(connection: AsyncConnection, wanted: Sequence[int], cells: Seque
             virtual_start=row.virtual_start,
             tier=row.tier,
             waited_seconds=max(0.0, (row.admitted_at - row.created_at).total_seconds()),
+            job_id=row.job_id,
+            traceparent=row.traceparent,
         )
         for row in moved
     ]
