@@ -45,14 +45,14 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=partial(_lifespan, settings),
-        docs_url=None,  # its page loads scripts from elsewhere
+        docs_url=None,  # its page loads scripts from elsewhere; ours is in routes/system.py
         redoc_url=None,
         redirect_slashes=False,
     )
     app.add_middleware(Observed)
     for kind in HANDLED:
         app.add_exception_handler(kind, on_error)
-    app.include_router(jobs.router(settings))
+    app.include_router(jobs.router(settings), max_body_size=_MOST_BYTES)
     app.include_router(manifests.routes)  # counts what arrives by itself
     for module in (calendar, events, failed, images, keys, poison, stages, system, takedowns, tenants):
         app.include_router(module.routes, max_body_size=_MOST_BYTES)

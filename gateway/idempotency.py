@@ -83,8 +83,9 @@ async def _once(request: Request, key: str, answer: Answer) -> Response:
         detail = "must be 1 to 255 printable ASCII characters without spaces"
         mistake = Mistake(pointer=f"header {NAME}", detail=detail)
         raise ApiError(Code.INVALID_REQUEST, f"{NAME}: {detail}", errors=[mistake])
+    digest = await _digest(request)  # as slowly as the client sends: not within a transaction
     async with transaction(services.resources.engine) as connection:
-        known = await idempotency.claim(connection, caller.tenant_id, key, await _digest(request))
+        known = await idempotency.claim(connection, caller.tenant_id, key, digest)
     if known.standing is not Standing.OURS:
         return _answered(known)
     try:

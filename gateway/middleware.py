@@ -3,13 +3,15 @@
 import re
 import secrets
 import time
+from http import HTTPStatus
 
 import structlog
 from fastapi import Request
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.limits import Rate
-from gateway.problems import is_bug, problem_response, translated
+from gateway.problems import MEDIA_TYPE, is_bug, problem_response, translated
 from shared import metrics
 from shared.db import tenancy
 from shared.trace import Trace
@@ -48,10 +50,18 @@ class Observed:
         request_id = trace.request_id
         scope.setdefault("state", {}).update(request_id=request_id, trace=trace)
         tenancy.see_nobody()
-        started, status = time.monotonic(), 0
+        started, status, is_replaced = time.monotonic(), 0, False
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_replaced
+            if is_replaced:
+                return
+            if _is_bare_refusal(message):
+                await problem_response(translated(HTTPException(message["status"])), request_id)(
+                    scope, receive, watched
+                )
+                is_replaced = True
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [
@@ -100,6 +110,13 @@ def _labels(scope: Scope) -> tuple[str, str]:
     """Method and route template: a closed set, whatever clients ask for."""
     route = getattr(scope.get("route"), "path", "unmatched")
     return (scope["method"] if scope["method"] in _METHODS else "other"), route
+
+
+def _is_bare_refusal(message: Message) -> bool:
+    """Whether it begins the text with which Starlette refuses a body whose announced length is above the limit."""
+    if message["type"] != "http.response.start" or message["status"] != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return False
+    return (b"content-type", MEDIA_TYPE.encode()) not in message["headers"]
 
 
 def _rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:

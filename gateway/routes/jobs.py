@@ -1,6 +1,6 @@
 """Jobs: submit, list, look, cancel, pause, resume."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -23,8 +23,8 @@ from gateway.submit import submit
 from gateway.view import view
 from gateway.watch import read_live
 from shared.db import jobs
-from shared.db.jobs import JobRow
-from shared.db.session import transaction
+from shared.db.jobs import InFlight, JobRow
+from shared.db.session import Connection, transaction
 from shared.pipeline import JobState
 
 JobId = Annotated[str, Path(description="The job's id", json_schema_extra={"format": "uuid"})]
@@ -70,10 +70,10 @@ def router(settings: GatewaySettings) -> APIRouter:
     ) -> Response:
         """Asks for a dataset. The same destination, list and recipe give the job that they gave before."""
         submitted = await submit(services_of(request), caller, asked, trace_of(request))
-        job = submitted.job
-        if await wait_for_end(request, response, job.id, prefer):
-            job = await find(services_of(request), caller, str(job.id))
-        shown = await show(request, job)
+        job, held = submitted.job, list[InFlight]()
+        if await wait_for_end(request, response, job.id, prefer) or not submitted.is_new:
+            job, held = await find_held(services_of(request), caller, str(job.id))
+        shown = await show(request, job, held)
         answer = tagged(shown, job.version)
         answer.status_code = 202 if submitted.is_new and not job.is_final else 200
         answer.headers["Location"] = shown.urls.self
@@ -118,10 +118,10 @@ def router(settings: GatewaySettings) -> APIRouter:
         prefer: Prefer = None,
     ) -> Response:
         """One job with its counts and progress."""
-        job = await find(services_of(request), caller, job_id)
+        job, held = await find_held(services_of(request), caller, job_id)
         if not job.is_final and await wait_for_end(request, response, job.id, prefer):
-            job = await find(services_of(request), caller, job_id)
-        answer = tagged(await show(request, job), job.version, if_none_match)
+            job, held = await find_held(services_of(request), caller, job_id)
+        answer = tagged(await show(request, job, held), job.version, if_none_match)
         answer.headers.update(response.headers)
         return answer
 
@@ -151,25 +151,30 @@ def _add_moves(routes: APIRouter) -> None:
 
 async def find(services: Services, caller: Caller, job_id: str) -> JobRow:
     """A job of the caller's. Raises the same ApiError for what never was and for what is another tenant's."""
+    async with transaction(services.resources.engine) as connection:
+        return await _found(connection, caller, job_id)
+
+
+async def find_held(services: Services, caller: Caller, job_id: str) -> tuple[JobRow, list[InFlight]]:
+    """The same, with its chunks in flight: one transaction instead of two."""
+    async with transaction(services.resources.engine) as connection:
+        job = await _found(connection, caller, job_id)
+        return job, [] if job.is_final else await jobs.in_flight(connection, [job.id])
+
+
+async def _found(connection: Connection, caller: Caller, job_id: str) -> JobRow:
     try:
-        wanted = UUID(job_id)
+        job = await jobs.get(connection, caller.tenant_id, UUID(job_id))
     except ValueError:
         raise not_found() from None
-    async with transaction(services.resources.engine) as connection:
-        job = await jobs.get(connection, caller.tenant_id, wanted)
     if job is None:
         raise not_found()
     return job
 
 
-async def show(request: Request, job: JobRow) -> JobOut:
+async def show(request: Request, job: JobRow, held: Sequence[InFlight]) -> JobOut:
     """The job with what is in flight."""
-    resources = services_of(request).resources
-    if job.is_final:
-        return view(job, [], {}, base_url=base_url(request))
-    async with transaction(resources.engine) as connection:
-        held = await jobs.in_flight(connection, [job.id])
-    live = await read_live(resources, job.id) if held else {}
+    live = await read_live(services_of(request).resources, job.id) if held else {}
     return view(job, held, live, base_url=base_url(request))
 
 
@@ -180,11 +185,11 @@ async def _moved(
     before = await find(services, caller, job_id)
     async with transaction(services.resources.engine) as connection:
         has_moved = await move(connection, caller.tenant_id, before.id, known)
-    job = await find(services, caller, job_id)
+    job, held = await find_held(services, caller, job_id)
     if not has_moved:
         check_known(job.version, known)
         _check_idle(job, move)
-    return tagged(await show(request, job), job.version)
+    return tagged(await show(request, job, held), job.version)
 
 
 def _check_idle(job: JobRow, move: Callable[..., Awaitable[bool]]) -> None:

@@ -3,7 +3,9 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 
+from gateway import reference
 from gateway.auth import Reader
 from gateway.openapi import problems
 from gateway.ready import trouble
@@ -44,3 +46,9 @@ async def get_ready(request: Request, response: Response) -> dict[str, Any]:
     wrong = await trouble(services_of(request).resources)
     response.status_code = 503 if any(wrong.values()) else 200
     return {name: sentence or "ok" for name, sentence in wrong.items()}
+
+
+@routes.get("/docs", include_in_schema=False)
+async def get_docs(request: Request) -> HTMLResponse:
+    """The reference for people; it needs nothing but this gateway."""
+    return HTMLResponse(reference.page(request.app.openapi()), headers={"Content-Security-Policy": reference.POLICY})

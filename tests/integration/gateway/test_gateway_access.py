@@ -144,6 +144,15 @@ async def test_a_body_above_the_limit_is_refused_by_what_arrives(api: httpx2.Asy
     assert_problem(answer, 413, Code.BODY_TOO_LARGE)
 
 
+async def test_the_reference_is_read_without_a_key_and_may_load_nothing(app: FastAPI) -> None:
+    async with client_of(app, None) as client:
+        page = await client.get("/docs")
+
+    assert page.status_code == 200
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "submitJob" in page.text
+
+
 async def test_a_request_id_is_kept_when_it_is_harmless(api: httpx2.AsyncClient) -> None:
     kept = await api.get("/livez", headers={"X-Request-ID": "my-request-0001"})
     replaced = await api.get("/livez", headers={"X-Request-ID": 'x"; forged: 1'})

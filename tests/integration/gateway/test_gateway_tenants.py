@@ -232,3 +232,18 @@ async def test_a_stranger_sees_nothing_of_ours_where_nothing_is_named(stranger: 
 
             assert answer.is_success, name
             assert ours.words["JOB"] not in answer.text
+
+
+async def test_no_operation_reads_a_body_of_two_mebibytes(app: FastAPI, make_key: MakeKey, ours: Ours) -> None:
+    key, before = await make_key(scopes=tuple(Scope)), await ours.left()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "one"}
+
+    async with client_of(app, key) as client:
+        for name, (method, path) in OPERATIONS.items():
+            if method == "post" and name != "uploadManifest":  # that one is for long lists
+                body = b'{"note": "' + b"x" * 2 * 1024**2 + b'"}'
+                answer = await client.post(path.format_map(PATH), content=body, headers=headers)
+
+                assert_problem(answer, 413, Code.BODY_TOO_LARGE)
+
+    assert await ours.left() == before
