@@ -1,7 +1,7 @@
 # `make` alone lists the commands. What needs more than a line lives in a script or a Python module.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run up env test check lint types imports test-unit test-integration test-e2e test-containers test-containers-full test-brokers faults soak mechanisms bench fmt docs dashboards audit lock clean
+.PHONY: help setup run up env test check lint types imports test-unit test-integration test-e2e test-containers test-containers-full test-brokers faults soak mechanisms bench capacity fmt docs dashboards audit lock clean
 
 BIN := .venv/bin
 # Where `make run` puts the dataset; an absolute path, a relative one, az:// or s3://.
@@ -71,6 +71,9 @@ mechanisms: .dev ## Take each mechanism away in a copy, and see a test go red
 ##@ Measure
 bench: .dev ## Measure against img2dataset; BENCH_ARGS=--quick for some minutes instead of an hour
 	@"$(BIN)/python" -m tests.bench $(BENCH_ARGS)
+
+capacity: .dev ## Measure and simulate what the capacity guide says: a steady run, 1,000 streams, 10,000,000 images
+	@"$(BIN)/python" -m tests.capacity $(CAPACITY_ARGS)
 
 ##@ Develop
 setup: .dev ## Install everything for development into .venv

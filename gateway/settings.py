@@ -42,7 +42,7 @@ class GatewaySettings(Settings):
         description='Limits by tier, as {"free": {"open_jobs": 20, "rows_a_day": 1000000, "bytes_a_day": null}};'
         " None: no limit. What was agreed with a tenant goes before",
     )
-    max_streams: int = Field(default=500, ge=1, description="Progress streams open at once")
+    max_streams: int = Field(default=2_000, ge=1, description="Progress streams open at once")
     shutdown_seconds: float = Field(default=5.0, gt=0, description="How long open requests may go on at shutdown")
 
     @field_validator("store_roots")

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "benchmarks.md"
+_REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _LIBRARIES = (
     "celery",
     "pycurl",
@@ -44,25 +44,56 @@ class Section:
     origin: str = ""
 
 
-def keep(folder: Path, part: str, section: Section, command: str) -> None:
-    """Remembers the section and writes the page anew."""
-    results = folder / "results.json"
-    known: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
-    known[part] = asdict(section) | {"origin": f"`{command}`, {datetime.now(UTC):%d %B %Y %H:%M} UTC, {_revision()}"}
-    results.write_text(json.dumps(known, indent=1, ensure_ascii=False))
-    PAGE.write_text("\n".join(_page(known)) + "\n")
+@dataclass(frozen=True)
+class Page:
+    """A page that is written from what was measured, and where its sections are remembered."""
+
+    path: Path
+    title: str
+    text: str
+    results: str
+    written_by: str
 
 
-def _page(known: dict[str, Any]) -> Iterator[str]:
-    yield "<!-- Written by `make bench`. -->"
-    yield "# Benchmarks"
-    yield ""
-    yield (
+BENCHMARKS = Page(
+    path=_REFERENCE / "benchmarks.md",
+    title="Benchmarks",
+    text=(
         "Measured by `make bench`, which needs nothing from elsewhere but img2dataset: it draws its own pictures, "
         "serves them itself on loopback, and runs whole processes. `make bench BENCH_ARGS=--quick` gives a first "
         "impression in some minutes. Both contenders share the cores with the origin. Loopback flatters whoever does "
         "one thing after the other; hence the far origin."
-    )
+    ),
+    results="results.json",
+    written_by="make bench",
+)
+CAPACITY = Page(
+    path=_REFERENCE / "capacity.md",
+    title="Capacity, measured",
+    text=(
+        "Measured and simulated by `python -m tests.capacity`; the [capacity guide](../how-to/plan-capacity.md) says "
+        "what to do with it."
+    ),
+    results="capacity.json",
+    written_by="python -m tests.capacity",
+)
+
+
+def keep(folder: Path, part: str, section: Section, command: str, *, page: Page | None = None) -> None:
+    """Remembers the section and writes the page anew."""
+    page = page or BENCHMARKS
+    results = folder / page.results
+    known: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    known[part] = asdict(section) | {"origin": f"`{command}`, {datetime.now(UTC):%d %B %Y %H:%M} UTC, {_revision()}"}
+    results.write_text(json.dumps(known, indent=1, ensure_ascii=False))
+    page.path.write_text("\n".join(_page(page, known)) + "\n")
+
+
+def _page(page: Page, known: dict[str, Any]) -> Iterator[str]:
+    yield f"<!-- Written by `{page.written_by}`. -->"
+    yield f"# {page.title}"
+    yield ""
+    yield page.text
     yield ""
     yield f"Machine: {_machine()}. Versions: {_versions()}."
     for section in known.values():
@@ -89,7 +120,7 @@ def _versions() -> str:
 
 def _revision() -> str:
     asked = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(asked, cwd=PAGE.parent, capture_output=True, text=True, check=False, timeout=10)
+    done = subprocess.run(asked, cwd=_REFERENCE, capture_output=True, text=True, check=False, timeout=10)
     return f"at {done.stdout.strip()}" if done.returncode == 0 else "outside of a checkout"
 
 

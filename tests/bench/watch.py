@@ -56,6 +56,13 @@ class Watch:
             cpu_seconds=dict(used),
         )
 
+    def pid_of(self, name: str) -> int:
+        """A process of that program, of those seen. Raises LookupError."""
+        for pid, known in self._names.items():
+            if known == name:
+                return pid
+        raise LookupError(f"no process of {name} was seen")
+
     def _run(self) -> None:
         looks = 0
         while not self._over.wait(_LOOK_SECONDS):
