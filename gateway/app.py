@@ -22,6 +22,7 @@ from gateway.routes import (
     keys,
     manifests,
     poison,
+    revisions,
     stages,
     system,
     takedowns,
@@ -53,6 +54,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     for kind in HANDLED:
         app.add_exception_handler(kind, on_error)
     app.include_router(jobs.router(settings), max_body_size=_MOST_BYTES)
+    app.include_router(revisions.router(settings), max_body_size=_MOST_BYTES)
     app.include_router(manifests.routes)  # counts what arrives by itself
     for module in (calendar, events, failed, images, keys, poison, stages, system, takedowns, tenants):
         app.include_router(module.routes, max_body_size=_MOST_BYTES)

@@ -41,6 +41,8 @@ class Code(StrEnum):
     JOB_FINISHED = "job_finished"  #: a job that has ended cannot be moved
     CHUNK_NOT_FAILED = "chunk_not_failed"  #: the chunk is not failed, or it was decided about it before
     REDRIVEN_TOO_OFTEN = "redriven_too_often"  #: the chunk failed again and again; insist, or drop it
+    DATASET_BUSY = "dataset_busy"  #: another job is changing the dataset
+    NOTHING_TO_RETRY = "nothing_to_retry"  #: no row of the dataset is rejected for one of the reasons
     JOB_CANCELLING = "job_cancelling"  #: a job that is being cancelled cannot be paused or resumed
     IDEMPOTENCY_RUNNING = "idempotency_running"  #: the first request with that key has not ended yet
     PRECONDITION_FAILED = "precondition_failed"  #: it has changed since the ETag of If-Match was read
@@ -80,6 +82,8 @@ _STATUS = {
     Code.JOB_FINISHED: HTTPStatus.CONFLICT,
     Code.CHUNK_NOT_FAILED: HTTPStatus.CONFLICT,
     Code.REDRIVEN_TOO_OFTEN: HTTPStatus.CONFLICT,
+    Code.DATASET_BUSY: HTTPStatus.CONFLICT,
+    Code.NOTHING_TO_RETRY: HTTPStatus.CONFLICT,
     Code.JOB_CANCELLING: HTTPStatus.CONFLICT,
     Code.IDEMPOTENCY_RUNNING: HTTPStatus.CONFLICT,
     Code.PRECONDITION_FAILED: HTTPStatus.PRECONDITION_FAILED,

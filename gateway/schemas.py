@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared.blocklist import Kind
 from shared.manifest import ListFormat
-from shared.pipeline import ChunkState, JobState, Tier
+from shared.pipeline import ChunkState, JobKind, JobState, Tier
 from shared.quotas import Quota
+from shared.reasons import Reason
 from shared.recipe import Recipe
 
 JOB_ID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
@@ -110,6 +111,58 @@ class JobIn(_Request):
     recipe: Annotated[Recipe, BeforeValidator(_strict_recipe)] = Field(default_factory=Recipe)
 
 
+class AppendIn(_Request):
+    """More rows for a dataset. How the list is read is as with the job before, but for what is given."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"source": {"rows": [{"url": "https://example.com/another-cat.jpg"}]}}]}
+    )
+
+    name: Annotated[str, Field(max_length=200), AfterValidator(storable)] | None = Field(
+        default=None, description="None: as the job before"
+    )
+    source: Source
+    format: _FORMATS | None = Field(default=None, description="None: as the file's name tells")
+    url_col: ColumnName | None = None
+    caption_col: ColumnName | None = None
+
+
+def _known_reason(value: object) -> object:
+    """Strict means no other type; a reason's code is a string in JSON."""
+    return Reason(value) if isinstance(value, str) and value in set(Reason) else value
+
+
+class RetryIn(_Request):
+    """Which rejected rows of a dataset are taken again."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reasons": ["connect_timeout", "http_server_error"]}]})
+
+    reasons: list[Annotated[Reason, BeforeValidator(_known_reason)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=len(Reason),
+        description="Rows rejected for one of these; None: for any that may pass",
+    )
+
+
+class CloneIn(_Request):
+    """Another dataset from a job's list."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"destination": {"url": "s3://datasets/cats-256"}, "recipe": {"resize_mode": "border"}}]
+        }
+    )
+
+    name: Annotated[str, Field(max_length=200), AfterValidator(storable)] | None = Field(
+        default=None, description="None: the job's"
+    )
+    destination: DestinationIn
+    recipe: Annotated[Recipe, BeforeValidator(_strict_recipe)] | None = Field(
+        default=None, description="None: the job's; else the whole of it"
+    )
+
+
 class Destination(BaseModel):
     """Where the dataset lies, in canonical spelling."""
 
@@ -140,12 +193,18 @@ class JobUrls(BaseModel):
     cancel: str
     pause: str
     resume: str
+    append: str
+    retry: str
+    clone: str
 
 
 class JobOut(BaseModel):
     """A job, its counts and its progress."""
 
     id: UUID
+    dataset_id: UUID
+    revision: int = Field(description="Of the dataset: 0 builds it, each later one adds to it")
+    kind: JobKind
     name: str
     state: JobState
     destination: Destination
@@ -160,9 +219,20 @@ class JobOut(BaseModel):
     stored_bytes: int
     progress: dict[str, StageProgress] = Field(description="By stage: download, validate, upload")
     images_per_second: float | None = Field(description="Rows finished per second since the start")
+    seconds_left: float | None = Field(description="At the rate so far; null while that cannot be told")
+    chunks_ahead: int | None = Field(
+        description="Chunks of all tenants to be admitted before its first, 10,000 at most; null unless all of it waits"
+    )
     waiting_for: str = Field(description="Why it stands still; empty while it moves")
     error: JobError | None
     urls: JobUrls
+
+
+class DeletionOut(BaseModel):
+    """What is being deleted."""
+
+    dataset_id: UUID
+    destination: Destination
 
 
 class JobPage(BaseModel):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import UUID
 
 from gateway.destinations import why_not
@@ -70,6 +70,20 @@ async def local_list(
         with full_disk_is_transient():
             found = await _found(Path(name), settings, resources, tenant_id, source)
         yield found
+
+
+@asynccontextmanager
+async def list_of_job(resources: Resources, source: Mapping[str, Any]) -> AsyncIterator[LocalList]:
+    """The list that a job was made from. Raises BadSource when it has none, or it is not kept any more."""
+    if "key" not in source:
+        raise BadSource("this job has no list of its own; take the job that built the dataset")
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as name:
+        path = Path(name) / "list"
+        with full_disk_is_transient():
+            is_there = await _fetch(resources.spool, source["key"], path)
+        if not is_there:
+            raise BadSource("the job's list is not kept any more; submit it again")
+        yield LocalList(path=path, sha256=source["digest"], spool_key=source["key"], is_spooled=True)
 
 
 @asynccontextmanager

@@ -22,9 +22,9 @@ from gateway.auth import Caller
 from gateway.destinations import Standing, permitted, standing
 from gateway.problems import ApiError, Code
 from gateway.quotas import check_fits, check_room
-from gateway.schemas import JobIn, ListOptions
+from gateway.schemas import CloneIn, DestinationIn, JobIn, ListOptions
 from gateway.services import Services
-from gateway.sources import LocalList, check_list, local_list, store_list
+from gateway.sources import LocalList, check_list, list_of_job, local_list, store_list
 from shared.db import jobs, tenancy
 from shared.db.jobs import JobRow, NewJob, Occupant
 from shared.db.session import Engine, transaction
@@ -51,20 +51,55 @@ class Submitted:
     is_new: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is asked for, but for the list itself."""
+
+    name: str
+    options: ListOptions
+    destination: DestinationIn
+    recipe: Recipe
+
+
 async def submit(services: Services, caller: Caller, asked: JobIn, trace: Trace) -> Submitted:
     """Accepts a request, or finds the job that the same request made before. Raises ApiError and errors of the tree."""
     check_fits(services.settings, caller.tenant, len(asked.source.rows or ()))
-    to = asked.destination
-    place = await permitted(services.settings, services.resources, to.url, to.endpoint)
+    wish = Wish(name=asked.name, options=asked.list, destination=asked.destination, recipe=asked.recipe)
+    place = await _permitted(services, wish)
     async with local_list(services.settings, services.resources, caller.tenant_id, asked.source) as found:
-        chosen = await asyncio.to_thread(check_list, found.path, asked.list)
-        new = _new_job(caller, asked, place, found, chosen, trace)
-        async with _opened(services, place) as store:
-            for _ in range(_ATTEMPTS):
-                if submitted := await _settle(services, caller, new, store, found):
-                    log.info("job_submitted", job=str(submitted.job.id), is_new=submitted.is_new)
-                    await _leave_papers(submitted.job, found.sha256, store)
-                    return submitted
+        return await _accept(services, caller, wish, place, found, trace)
+
+
+async def clone(services: Services, caller: Caller, job: JobRow, asked: CloneIn, trace: Trace) -> Submitted:
+    """Accepts a request for another dataset from the job's list. Raises ApiError and errors of the tree."""
+    async with transaction(services.resources.engine) as connection:
+        source = await jobs.source_of(connection, job.id)
+    wish = Wish(
+        name=job.name if asked.name is None else asked.name,
+        options=ListOptions(**{name: source[name] for name in ListOptions.model_fields}),
+        destination=asked.destination,
+        recipe=Recipe.model_validate(job.recipe) if asked.recipe is None else asked.recipe,
+    )
+    place = await _permitted(services, wish)
+    async with list_of_job(services.resources, source) as found:
+        return await _accept(services, caller, wish, place, found, trace)
+
+
+async def _permitted(services: Services, wish: Wish) -> Destination:
+    return await permitted(services.settings, services.resources, wish.destination.url, wish.destination.endpoint)
+
+
+async def _accept(
+    services: Services, caller: Caller, wish: Wish, place: Destination, found: LocalList, trace: Trace
+) -> Submitted:
+    chosen = await asyncio.to_thread(check_list, found.path, wish.options)
+    new = _new_job(caller, wish, place, found, chosen, trace)
+    async with opened(services, place) as store:
+        for _ in range(_ATTEMPTS):
+            if submitted := await _settle(services, caller, new, store, found):
+                log.info("job_submitted", job=str(submitted.job.id), is_new=submitted.is_new)
+                await _leave_papers(submitted.job, found.sha256, store)
+                return submitted
     raise ApiError(Code.DESTINATION_TAKEN, "others are submitting jobs for this destination; try again in a moment")
 
 
@@ -75,17 +110,17 @@ def run_digest(place: Destination, list_sha256: str, options: ListOptions, recip
 
 
 def _new_job(
-    caller: Caller, asked: JobIn, place: Destination, found: LocalList, chosen: ListFormat, trace: Trace
+    caller: Caller, wish: Wish, place: Destination, found: LocalList, chosen: ListFormat, trace: Trace
 ) -> NewJob:
-    options = asked.list.model_copy(update={"format": chosen.value})
+    options = wish.options.model_copy(update={"format": chosen.value})
     return NewJob(
         tenant_id=caller.tenant_id,
-        name=asked.name,
+        name=wish.name,
         destination=str(place),
         endpoint=place.endpoint,
-        recipe=asked.recipe.model_dump(mode="json"),
+        recipe=wish.recipe.model_dump(mode="json"),
         source={"key": found.spool_key, "digest": found.sha256, **options.model_dump(mode="json")},
-        digest=run_digest(place, found.sha256, options, asked.recipe),
+        digest=run_digest(place, found.sha256, options, wish.recipe),
         traceparent=trace.stored(),
     )
 
@@ -96,12 +131,14 @@ async def _settle(
     """One attempt: the job made, or found; None when the destination changed hands meanwhile."""
     engine = services.resources.engine
     known = await _occupant(engine, new)
-    here = await _look(store)
+    if known is not None and known.is_doomed:
+        raise ApiError(Code.DESTINATION_TAKEN, "a dataset is being deleted there; try again when that is done")
+    here = await look(store)
     if known is not None and not _is_abandoned(new, known, here):
         return Submitted(job=await _job(services, new.tenant_id, _same_run(new, known, here)), is_new=False)
     if known is None:
         _check_free(here)
-    await _check_writable(store)
+    await writable(store)
     if not found.is_spooled:
         await store_list(services.resources.spool, found.spool_key, found.path, found.sha256)
     async with transaction(engine) as connection:
@@ -117,7 +154,7 @@ async def _occupant(engine: Engine, new: NewJob) -> Occupant | None:
     """A destination holds one dataset, so another tenant's must be known too; no answer tells of it."""
     with tenancy.seeing_everyone():
         async with transaction(engine) as connection:
-            return await jobs.occupant(connection, new.destination, new.endpoint)
+            return await jobs.occupant(connection, new.destination, new.endpoint, digest=new.digest)
 
 
 def _is_abandoned(new: NewJob, known: Occupant, here: Standing) -> bool:
@@ -169,19 +206,22 @@ def _refusals() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _opened(services: Services, place: Destination) -> AsyncIterator[ObjectStore]:
+async def opened(services: Services, place: Destination) -> AsyncIterator[ObjectStore]:
+    """The store of a destination. Raises ApiError when it refuses, StoreUnavailable."""
     async with AsyncExitStack() as use:
         with _refusals():
             store = await use.enter_async_context(services.resources.stores.at(str(place), place.endpoint))
         yield store
 
 
-async def _look(store: ObjectStore) -> Standing:
+async def look(store: ObjectStore) -> Standing:
+    """What a destination holds. Raises ApiError when it refuses, StoreUnavailable."""
     with _refusals():
         return await standing(store)
 
 
-async def _check_writable(store: ObjectStore) -> None:
+async def writable(store: ObjectStore) -> None:
+    """Raises ApiError when the store lets nothing be written, StoreUnavailable."""
     with _refusals():
         await check_writable(store)
 

@@ -9,7 +9,7 @@ from shared.pipeline import PIPELINE, ChunkState
 from shared.progress import Live
 from shared.recipe import Recipe
 
-_VERBS = ("events", "images", "cancel", "pause", "resume")
+_VERBS = ("events", "images", "cancel", "pause", "resume", "append", "retry", "clone")
 #: How many stages a chunk in this state has behind it.
 _STAGES_BEHIND = {
     **{stage.ready: place for place, stage in enumerate(PIPELINE)},
@@ -18,11 +18,16 @@ _STAGES_BEHIND = {
 }
 
 
-def view(job: JobRow, in_flight: Iterable[InFlight], live: Mapping[int, Live], *, base_url: str) -> JobOut:
-    """The job. Without live figures the stages move in steps of a heartbeat."""
+def view(
+    job: JobRow, in_flight: Iterable[InFlight], live: Mapping[int, Live], *, base_url: str, ahead: int | None = None
+) -> JobOut:
+    """The job; `ahead` are the chunks before its next one. Without live figures stages move in steps of a heartbeat."""
     done = stage_rows(job.ended_rows, in_flight, live)
     return JobOut(
         id=job.id,
+        dataset_id=job.dataset_id,
+        revision=job.revision,
+        kind=job.kind,
         name=job.name,
         state=job.state,
         destination=Destination(url=job.destination, endpoint=job.endpoint),
@@ -37,6 +42,8 @@ def view(job: JobRow, in_flight: Iterable[InFlight], live: Mapping[int, Live], *
         stored_bytes=job.stored_bytes,
         progress={name: StageProgress(done=rows, total=job.planned_rows) for name, rows in done.items()},
         images_per_second=_rate(job),
+        seconds_left=_seconds_left(job),
+        chunks_ahead=ahead,
         waiting_for=job.waiting_for,
         error=JobError(code=job.error_code, detail=job.error or "") if job.error_code else None,
         urls=urls(job.id, base_url),
@@ -79,6 +86,13 @@ def _rows_of(chunk: InFlight, place: int, stage: str, live: Live | None) -> int:
         return chunk.rows
     shown = live.done if live is not None and live.stage == stage else 0
     return min(chunk.rows, max(shown, chunk.progress.get(stage, 0)))
+
+
+def _seconds_left(job: JobRow) -> float | None:
+    rate = _rate(job)
+    if job.is_final or not job.is_planned or not rate:
+        return None
+    return round((job.planned_rows - job.ended_rows) / rate, 1)
 
 
 def _rate(job: JobRow) -> float | None:

@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -29,7 +30,21 @@ INTERVAL_SECONDS = 0.5
 #: Live figures are worth no longer wait than this.
 _LIVE_PATIENCE_SECONDS = 0.5
 
-Figures = tuple[JobRow, Sequence[InFlight], Mapping[int, Live]]
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """A job as it was read: its row, its chunks in flight with their live figures, and the chunks ahead of it."""
+
+    job: JobRow
+    in_flight: Sequence[InFlight] = ()
+    live: Mapping[int, Live] = field(default_factory=dict)
+    ahead: int | None = None
+
+    def view(self, base_url: str) -> JobOut:
+        """As the client sees it."""
+        return view(self.job, self.in_flight, self.live, base_url=base_url, ahead=self.ahead)
+
+
 Reader = Callable[[Sequence[UUID]], Awaitable[list[Figures]]]
 
 
@@ -44,7 +59,7 @@ class Subscription:
 
     def offer(self, figures: Figures) -> None:
         """Takes what was read; the stream wakes only if its client would see a difference."""
-        fresh = view(*figures, base_url=self._base_url)
+        fresh = figures.view(self._base_url)
         self._newest = fresh if self._shown is None else later(self._shown, fresh)
         if self._newest != self._shown:
             self._arrived.set()
@@ -101,14 +116,14 @@ class JobWatch:
 
     async def _round(self) -> None:
         watched = Counter(self._subscriptions.values())
-        found = {figures[0].id: figures for figures in await self._read(list(watched))}
+        found = {figures.job.id: figures for figures in await self._read(list(watched))}
         for subscription, job_id in list(self._subscriptions.items()):
             if job_id in found:
                 subscription.offer(found[job_id])
 
 
 async def read_figures(resources: Resources, job_ids: Sequence[UUID]) -> list[Figures]:
-    """Jobs with their chunks in flight and live figures; without those when Redis is away or slow.
+    """Jobs as they stand; without live figures when Redis is away or slow.
 
     One look serves the streams of all tenants; each was checked when it was opened.
     """
@@ -116,17 +131,39 @@ async def read_figures(resources: Resources, job_ids: Sequence[UUID]) -> list[Fi
         async with transaction(resources.engine) as connection:
             rows = await jobs.get_many(connection, job_ids)
             chunks = await jobs.in_flight(connection, [row.id for row in rows if not row.is_final])
-    return [(row, held, await read_live(resources, row.id) if held else {}) for row, held in _grouped(rows, chunks)]
+    return await complete(resources, rows, chunks)
 
 
-async def read_live(resources: Resources, job_id: UUID) -> Mapping[int, Live]:
+async def complete(resources: Resources, rows: Sequence[JobRow], chunks: Sequence[InFlight]) -> list[Figures]:
+    """Jobs and their chunks in flight, with live figures, or the number of chunks ahead of those that have none."""
+    moving = {chunk.job_id for chunk in chunks}
+    ahead = await _ahead(
+        resources, [row.id for row in rows if row.planned_rows and not row.is_final and row.id not in moving]
+    )
+    return [
+        Figures(
+            job=row,
+            in_flight=[chunk for chunk in chunks if chunk.job_id == row.id],
+            live=await _read_live(resources, row.id) if row.id in moving else {},
+            ahead=ahead.get(row.id),
+        )
+        for row in rows
+    ]
+
+
+async def _ahead(resources: Resources, waiting: Sequence[UUID]) -> Mapping[UUID, int]:
+    """Other tenants' chunks are counted too; more is not told of them."""
+    if not waiting:
+        return {}
+    with tenancy.seeing_everyone():
+        async with transaction(resources.engine) as connection:
+            return await jobs.chunks_ahead(connection, waiting)
+
+
+async def _read_live(resources: Resources, job_id: UUID) -> Mapping[int, Live]:
     """Live figures of a job's chunks in flight; none when Redis is away or slow."""
     try:
         async with asyncio.timeout(_LIVE_PATIENCE_SECONDS):
             return await progress.read(resources.redis, job_id)
     except TimeoutError:
         return {}
-
-
-def _grouped(rows: Sequence[JobRow], chunks: Sequence[InFlight]) -> list[tuple[JobRow, list[InFlight]]]:
-    return [(row, [chunk for chunk in chunks if chunk.job_id == row.id]) for row in rows]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,22 +23,27 @@ from pixcrawler.connection import (
 )
 from pixcrawler.errors import UnavailableError, WaitTimeout
 from pixcrawler.models import (
+    AppendRequest,
+    CloneRequest,
     Decided,
+    Deletion,
     FailedChoice,
     FailedChunk,
     FailedChunkDetail,
     Job,
+    JobFilter,
     JobRequest,
     Manifest,
     Me,
     PoisonMessage,
     RedriveRequest,
+    RetryRequest,
     Submission,
     Takedown,
     TakedownRequest,
 )
 from pixcrawler.retry import PASSING, Retries
-from pixcrawler.words import ImageStatus, JobState, TakedownKind
+from pixcrawler.words import ImageStatus, TakedownKind
 
 Body = Callable[[], AsyncIterator[bytes]]
 
@@ -84,22 +89,37 @@ class AsyncClient:
 
     async def submit(self, request: JobRequest) -> Submission:
         """Asks for a dataset. The same destination, list and recipe give the job that they gave before."""
-        call = calls.submit(request)
-        response = await self._send(call)
-        return calls.submission(response.status_code, answer_of(call, response))
+        return await self._made(calls.submit(request))
+
+    async def append(self, job_id: JobId, request: AppendRequest) -> Submission:
+        """Adds the rows of another list to the job's dataset; the same list once."""
+        return await self._made(calls.append(job_id, request))
+
+    async def retry(self, job_id: JobId, reasons: Sequence[str] | None = None) -> Submission:
+        """Fetches rejected rows of the job's dataset again (None: all whose reason may pass), and nothing else."""
+        chosen = None if reasons is None else list(reasons)
+        return await self._made(calls.retry(job_id, RetryRequest(reasons=chosen)))
+
+    async def clone(self, job_id: JobId, request: CloneRequest) -> Submission:
+        """Builds another dataset from the job's list, elsewhere."""
+        return await self._made(calls.clone(job_id, request))
 
     async def job(self, job_id: JobId) -> Job:
         return await self._ask(calls.job(job_id))
 
-    async def jobs(self, state: JobState | None = None) -> AsyncIterator[Job]:
-        """All jobs, newest first, fetched page by page."""
+    async def jobs(self, wanted: JobFilter | None = None) -> AsyncIterator[Job]:
+        """All jobs, or those that meet the filter, newest first, fetched page by page."""
         cursor = None
         while True:
-            page = await self._ask(calls.jobs(state, cursor))
+            page = await self._ask(calls.jobs(wanted or JobFilter(), cursor))
             for each in page.data:
                 yield each
             if (cursor := page.next_cursor) is None:
                 return
+
+    async def delete(self, job_id: JobId) -> Deletion:
+        """Deletes the job's dataset with all its jobs and all that is stored of it, for good."""
+        return await self._ask(calls.delete(job_id))
 
     async def images(
         self, job_id: JobId, *, status: ImageStatus | None = None, reason: str | None = None
@@ -227,6 +247,10 @@ class AsyncClient:
     async def ask(self, call: Call[Answer]) -> Answer:
         """Makes one call of `pixcrawler.administration`, which has what operators ask of the system."""
         return await self._ask(call)
+
+    async def _made(self, call: Call[Job]) -> Submission:
+        response = await self._send(call)
+        return calls.submission(response.status_code, answer_of(call, response))
 
     async def _ask(self, call: Call[Answer], body: Body | None = None) -> Answer:
         return answer_of(call, await self._send(call, body))

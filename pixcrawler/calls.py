@@ -13,12 +13,16 @@ from pydantic import BaseModel, ValidationError
 
 from pixcrawler.errors import ApiError, GatewayError
 from pixcrawler.models import (
+    AppendRequest,
+    CloneRequest,
     Decided,
+    Deletion,
     FailedChoice,
     FailedChunkDetail,
     FailedChunkPage,
     ImagePage,
     Job,
+    JobFilter,
     JobPage,
     JobRequest,
     Manifest,
@@ -26,12 +30,13 @@ from pixcrawler.models import (
     PoisonMessage,
     PoisonPage,
     RedriveRequest,
+    RetryRequest,
     Submission,
     Takedown,
     TakedownPage,
     TakedownRequest,
 )
-from pixcrawler.words import ImageStatus, JobState, TakedownKind
+from pixcrawler.words import ImageStatus, TakedownKind
 
 Answer = TypeVar("Answer", bound=BaseModel)
 JobId = UUID | str
@@ -84,8 +89,21 @@ def job(job_id: JobId) -> Call[Job]:
     return Call("GET", path_of(job_id), Job)
 
 
-def jobs(state: JobState | None, cursor: str | None) -> Call[JobPage]:
-    return Call("GET", "/v1/jobs", JobPage, params=_given(state=state, cursor=cursor, limit=_JOBS_A_PAGE))
+def jobs(wanted: JobFilter, cursor: str | None) -> Call[JobPage]:
+    params = _given(
+        state=wanted.state,
+        kind=wanted.kind,
+        dataset=None if wanted.dataset is None else str(wanted.dataset),
+        created_from=None if wanted.created_from is None else wanted.created_from.isoformat(),
+        created_before=None if wanted.created_before is None else wanted.created_before.isoformat(),
+        cursor=cursor,
+        limit=_JOBS_A_PAGE,
+    )
+    return Call("GET", "/v1/jobs", JobPage, params=params)
+
+
+def delete(job_id: JobId) -> Call[Deletion]:
+    return Call("DELETE", path_of(job_id), Deletion)
 
 
 def images(job_id: JobId, status: ImageStatus | None, reason: str | None, cursor: str | None) -> Call[ImagePage]:
@@ -95,6 +113,18 @@ def images(job_id: JobId, status: ImageStatus | None, reason: str | None, cursor
 
 def move(job_id: JobId, verb: str) -> Call[Job]:
     return Call("POST", f"{path_of(job_id)}/{verb}", Job)
+
+
+def append(job_id: JobId, request: AppendRequest) -> Call[Job]:
+    return Call("POST", f"{path_of(job_id)}/append", Job, json=request.body())
+
+
+def retry(job_id: JobId, request: RetryRequest) -> Call[Job]:
+    return Call("POST", f"{path_of(job_id)}/retry", Job, json=request.body())
+
+
+def clone(job_id: JobId, request: CloneRequest) -> Call[Job]:
+    return Call("POST", f"{path_of(job_id)}/clone", Job, json=request.body())
 
 
 def take_down(request: TakedownRequest) -> Call[Takedown]:

@@ -5,6 +5,7 @@ Every way out is a code of `commands/exits.py`, and every failure one sentence o
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +13,12 @@ import typer
 from typer import Argument, Option
 
 from pixcrawler import cli_admin
+from pixcrawler.cli_jobs import jobs
 from pixcrawler.commands.ending import guarded
 from pixcrawler.commands.exits import Failure
 from pixcrawler.commands.interrupts import Interrupts
-from pixcrawler.commands.options import ApiKey, AsJson, Choices, Gateway, spread
-from pixcrawler.words import JobState, TakedownKind
+from pixcrawler.commands.options import ApiKey, AsJson, Choices, Gateway, JobId, ListPath, To, spread
+from pixcrawler.words import JobKind, JobState, TakedownKind
 
 app = typer.Typer(
     name="pixcrawler",
@@ -27,17 +29,13 @@ app = typer.Typer(
 )
 
 admin = typer.Typer(help="For administrators of a gateway.", no_args_is_help=True)
+app.add_typer(jobs, name="job")
 app.add_typer(admin, name="admin")
 cli_admin.add_to(admin)
 
-JobId = Annotated[str, Argument(metavar="JOB", help="The job's id.")]
-ListPath = Annotated[
-    Path, Argument(metavar="LIST", help="txt, csv, tsv, json, jsonl or parquet, each also .gz.", show_default=False)
-]
 FailedChunkId = Annotated[int | None, Argument(metavar="CHUNK", min=1, help="The failed chunk's id.")]
 OfJob = Annotated[str | None, Option("--job", metavar="JOB", help="Those of this job.")]
 OfCode = Annotated[str | None, Option("--code", help="Those that failed with this error.")]
-To = Annotated[str, Option("--to", metavar="DEST", help="A folder, az://container/prefix or s3://bucket/prefix.")]
 
 
 @app.command()
@@ -142,6 +140,10 @@ def resume(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json:
 @app.command("list")
 def list_jobs(
     state: Annotated[JobState | None, Option(help="Only jobs in this state.")] = None,
+    kind: Annotated[JobKind | None, Option(help="Only jobs of this kind.")] = None,
+    dataset: Annotated[str | None, Option(help="Only jobs of this dataset.", metavar="ID")] = None,
+    since: Annotated[datetime | None, Option(help="Only jobs made then or later, your time.")] = None,
+    until: Annotated[datetime | None, Option(help="Only jobs made before then.")] = None,
     limit: Annotated[int, Option(min=1, help="How many at most.")] = 20,
     gateway: Gateway = None,
     api_key: ApiKey = None,
@@ -150,9 +152,14 @@ def list_jobs(
     """Show your jobs, newest first."""
     from pixcrawler.commands import remote
     from pixcrawler.commands.gateway import open_client
+    from pixcrawler.models import JobFilter
 
     with open_client(gateway, api_key) as client:
-        remote.list_jobs(client, state, limit, is_json=as_json)
+        times = {
+            "created_from": since and since.astimezone(),
+            "created_before": until and until.astimezone(),
+        }
+        remote.list_jobs(client, JobFilter(state=state, kind=kind, dataset=dataset, **times), limit, is_json=as_json)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The client for programs that block: one method for each operation of the gateway."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,22 +22,27 @@ from pixcrawler.connection import (
 )
 from pixcrawler.errors import UnavailableError, WaitTimeout
 from pixcrawler.models import (
+    AppendRequest,
+    CloneRequest,
     Decided,
+    Deletion,
     FailedChoice,
     FailedChunk,
     FailedChunkDetail,
     Job,
+    JobFilter,
     JobRequest,
     Manifest,
     Me,
     PoisonMessage,
     RedriveRequest,
+    RetryRequest,
     Submission,
     Takedown,
     TakedownRequest,
 )
 from pixcrawler.retry import PASSING, Retries
-from pixcrawler.words import ImageStatus, JobState, TakedownKind
+from pixcrawler.words import ImageStatus, TakedownKind
 
 Body = Callable[[], Iterator[bytes]]
 
@@ -83,21 +88,36 @@ class Client:
 
     def submit(self, request: JobRequest) -> Submission:
         """Asks for a dataset. The same destination, list and recipe give the job that they gave before."""
-        call = calls.submit(request)
-        response = self._send(call)
-        return calls.submission(response.status_code, answer_of(call, response))
+        return self._made(calls.submit(request))
+
+    def append(self, job_id: JobId, request: AppendRequest) -> Submission:
+        """Adds the rows of another list to the job's dataset; the same list once."""
+        return self._made(calls.append(job_id, request))
+
+    def retry(self, job_id: JobId, reasons: Sequence[str] | None = None) -> Submission:
+        """Fetches rejected rows of the job's dataset again (None: all whose reason may pass), and nothing else."""
+        chosen = None if reasons is None else list(reasons)
+        return self._made(calls.retry(job_id, RetryRequest(reasons=chosen)))
+
+    def clone(self, job_id: JobId, request: CloneRequest) -> Submission:
+        """Builds another dataset from the job's list, elsewhere."""
+        return self._made(calls.clone(job_id, request))
 
     def job(self, job_id: JobId) -> Job:
         return self._ask(calls.job(job_id))
 
-    def jobs(self, state: JobState | None = None) -> Iterator[Job]:
-        """All jobs, newest first, fetched page by page."""
+    def jobs(self, wanted: JobFilter | None = None) -> Iterator[Job]:
+        """All jobs, or those that meet the filter, newest first, fetched page by page."""
         cursor = None
         while True:
-            page = self._ask(calls.jobs(state, cursor))
+            page = self._ask(calls.jobs(wanted or JobFilter(), cursor))
             yield from page.data
             if (cursor := page.next_cursor) is None:
                 return
+
+    def delete(self, job_id: JobId) -> Deletion:
+        """Deletes the job's dataset with all its jobs and all that is stored of it, for good."""
+        return self._ask(calls.delete(job_id))
 
     def images(
         self, job_id: JobId, *, status: ImageStatus | None = None, reason: str | None = None
@@ -219,6 +239,10 @@ class Client:
     def ask(self, call: Call[Answer]) -> Answer:
         """Makes one call of `pixcrawler.administration`, which has what operators ask of the system."""
         return self._ask(call)
+
+    def _made(self, call: Call[Job]) -> Submission:
+        response = self._send(call)
+        return calls.submission(response.status_code, answer_of(call, response))
 
     def _ask(self, call: Call[Answer], body: Body | None = None) -> Answer:
         return answer_of(call, self._send(call, body))

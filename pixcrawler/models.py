@@ -12,7 +12,17 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pixcrawler.words import Depth, ImageFormat, ImageKind, JobState, ListFormat, OutputFormat, ResizeMode, TakedownKind
+from pixcrawler.words import (
+    Depth,
+    ImageFormat,
+    ImageKind,
+    JobKind,
+    JobState,
+    ListFormat,
+    OutputFormat,
+    ResizeMode,
+    TakedownKind,
+)
 
 
 class _Request(BaseModel):
@@ -82,6 +92,30 @@ class JobRequest(_Request):
     recipe: Recipe = Field(default_factory=Recipe)
 
 
+class AppendRequest(_Request):
+    """More rows for a job's dataset. How the list is read is as with the job before, but for what is set."""
+
+    name: str | None = None
+    source: Source
+    format: ListFormat | None = None
+    url_col: str | None = None
+    caption_col: str | None = None
+
+
+class RetryRequest(_Request):
+    """Rows rejected for one of these reasons are taken again; None: for any that may pass."""
+
+    reasons: list[str] | None = None
+
+
+class CloneRequest(_Request):
+    """Another dataset from a job's list; without a recipe, by the job's."""
+
+    name: str | None = None
+    destination: Destination
+    recipe: Recipe | None = None
+
+
 class TakedownRequest(_Request):
     """What is to be neither fetched nor stored any more."""
 
@@ -136,6 +170,10 @@ class Job(Answered):
     """A job, its counts and its progress."""
 
     id: UUID
+    dataset_id: UUID
+    #: Of the dataset: 0 builds it, each later one adds to it.
+    revision: int
+    kind: JobKind
     name: str
     state: JobState
     destination: Place
@@ -155,6 +193,10 @@ class Job(Answered):
     progress: Mapping[str, StageProgress]
     #: Rows finished per second since the start.
     images_per_second: float | None
+    #: Until its end, at the rate so far; None while that cannot be told.
+    seconds_left: float | None
+    #: Chunks of all tenants to be admitted before its first, 10,000 at most; None unless all of it waits.
+    chunks_ahead: int | None
     #: Why it stands still; empty while it moves.
     waiting_for: str
     error: JobError | None
@@ -281,6 +323,24 @@ class PoisonPage(Answered):
 
     data: list[PoisonMessage]
     next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """Which jobs a list shows: all that meet what is given. Times have a zone."""
+
+    state: JobState | None = None
+    kind: JobKind | None = None
+    dataset: UUID | str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+class Deletion(Answered):
+    """What is being deleted."""
+
+    dataset_id: UUID
+    destination: Place
 
 
 class JobPage(Answered):

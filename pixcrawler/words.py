@@ -25,6 +25,14 @@ class JobState(StrEnum):
 _FINAL = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_FAILURES, JobState.FAILED, JobState.CANCELLED})
 
 
+class JobKind(StrEnum):
+    """What a job adds to its dataset."""
+
+    BUILD = "build"
+    APPEND = "append"
+    RETRY = "retry"
+
+
 class ListFormat(StrEnum):
     """Formats of a list; each may also be gzipped."""
 

@@ -119,18 +119,20 @@ async def papers_of(
     """What the papers of a job's dataset say, once its chunks have all ended; `saved` are the client's columns."""
     async with transaction(resources.engine) as connection:
         objects = await lifecycle.objects_of(connection, job.dataset_id)
+        sums = await lifecycle.sums(connection, job.dataset_id, but=job.job_id)
+    ended = PaperState.CANCELLED if is_cancelled else PaperState.COMPLETE
     return Dataset(
         dataset_id=job.dataset_id,
         job_id=job.job_id,
-        revision=job.revision,
+        revision=sums.revision,
         name=job.name,
-        state=PaperState.CANCELLED if is_cancelled else PaperState.COMPLETE,
+        state=PaperState.BUILDING if sums.is_growing else ended,
         recipe=job.recipe,
         list_digest=job.source["digest"],
         software_version=VERSION,
-        rows=job.planned_rows,
-        accepted=job.counts["accepted"],
-        rejected=job.counts["rejected"],
+        rows=sums.rows,
+        accepted=sums.accepted,
+        rejected=sums.rejected,
         saved=saved,
         objects=objects,
     )

@@ -2,7 +2,7 @@
 
 Only the leader acts. What takes long or waits for a client's destination runs beside the loop, so that it is never
 in the way of admission: planning, a part at a time; closing chunks; purging some; clearing what dropped ones left;
-finishing jobs; the calendar.
+finishing jobs; the calendar; deleting datasets.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from scheduler.finisher import Finisher
 from scheduler.leadership import Leadership
 from scheduler.planner import Planner
 from scheduler.purger import Purger
+from scheduler.remover import Remover
 from scheduler.sweeper import Sweeper
 from scheduler.truth import read_truth, show_truth
 from shared import metrics
@@ -80,6 +81,7 @@ class Loop:
         self._finisher = Finisher(resources)
         self._purger = Purger(resources)
         self._sweeper = Sweeper(resources)
+        self._remover = Remover(resources)
         self._chores = (
             _Chore(timedelta(0), self._admit),
             _Chore(timedelta(0), caretaker.ring),
@@ -97,6 +99,7 @@ class Loop:
             (self._close, _REST),
             (self._purger.purge, _REST),
             (self._sweeper.sweep, _REST),
+            (self._remover.remove, _REST),
             (self._tell_truth, _TRUTH_EVERY),
             (calendar.keep_calendar, _CALENDAR_EVERY),
         )

@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 from redis.exceptions import RedisError
 
+from scheduler.again import RowsAgain
 from scheduler.planning import Part, part_chunks, plan_slice
 from scheduler.priority import Place, clock_at, places
 from shared.db import leader, lifecycle
@@ -23,6 +24,7 @@ from shared.db.session import Connection, transaction
 from shared.errors import BadSource, PermanentError, PixCrawlerError
 from shared.failpoints import reach
 from shared.manifest import ListFormat, ListReader, open_list
+from shared.pipeline import JobKind
 from shared.resources import Resources
 from shared.spool import plan_key
 from shared.trace import Trace
@@ -58,6 +60,7 @@ class Planner:
         self._waiting = waiting
         self._folder = tempfile.TemporaryDirectory(prefix="pixcrawler-plans-")
         self._open: dict[UUID, OpenList] = {}
+        self._again = RowsAgain(resources)
 
     def close(self) -> None:
         for job in list(self._open):
@@ -72,9 +75,7 @@ class Planner:
             return False
         try:
             with span("plan", Trace.read(plan.traceparent), job=str(plan.job_id), from_row=plan.next_row):
-                opened = await self._list_of(plan)
-                part = await asyncio.to_thread(self._slice, plan, opened)
-                await self._store(term, plan, part)
+                await self._store(term, plan, await self._part(plan))
         except PermanentError as error:
             await self._give_up(term, plan, error.code, str(error))
         except (PixCrawlerError, OSError):
@@ -85,6 +86,12 @@ class Planner:
         finally:
             self._path(plan, "part").unlink(missing_ok=True)
         return True
+
+    async def _part(self, plan: Plan) -> Part:
+        if plan.kind is JobKind.RETRY:
+            return await self._again.part(plan, self._path(plan, "part"))
+        opened = await self._list_of(plan)
+        return await asyncio.to_thread(self._slice, plan, opened)
 
     async def _list_of(self, plan: Plan) -> OpenList:
         if plan.job_id not in self._open:
@@ -124,8 +131,9 @@ class Planner:
         )
 
     async def _store(self, term: Term, plan: Plan, part: Part) -> None:
-        key = plan_key(plan.job_id, plan.planned_chunks)
-        await self._resources.spool.create(key, part.path, content_type=_ARROW, sha256=part.sha256)
+        key = plan_key(plan.job_id, plan.planned_chunks, "" if part.replaced is None else part.sha256)
+        if part.chunks:
+            await self._resources.spool.create(key, part.path, content_type=_ARROW, sha256=part.sha256)
         reach("plan.stored")
         scores = await self._insert(term, plan, part, key)
         reach("plan.inserted")
@@ -157,7 +165,9 @@ class Planner:
                 )
                 for chunk, place in zip(part.chunks, placed, strict=True)
             ]
-            return await lifecycle.add_chunks(connection, now, new, cursor=part.cursor, is_last=part.is_last)
+            return await lifecycle.add_chunks(
+                connection, now, new, cursor=part.cursor, is_last=part.is_last, replaced=part.replaced
+            )
 
     async def _places(self, connection: Connection, plan: Plan, part: Part) -> list[Place]:
         now, offset = await leader.clock(connection)

@@ -8,7 +8,7 @@ reads its chunk by one ranged get. No database here, and no event loop: run it i
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -48,6 +48,8 @@ class Part:
     cursor: Cursor
     #: Whether the list ends with this part.
     is_last: bool
+    #: Of rows taken again: how many there are, by the reason they had. None: the rows are new ones.
+    replaced: Mapping[str, int] | None = None
 
     @property
     def rows(self) -> int:
@@ -67,33 +69,54 @@ def plan_slice(
     `first_row` is the dataset-wide number of the first of them, `first_ordinal` its chunk's place in the job. The
     caller owns the file, also when this raises: BadSource where the list cannot be read on, OSError for the file.
     """
+
+    def tables() -> Iterator[pa.Table]:
+        row = first_row
+        for table in islice(reader.slices(CHUNK_ROWS, after=cursor), max_chunks):
+            yield numbered(table, row)
+            row += table.num_rows
+
+    written = write_part(tables(), first_ordinal=first_ordinal, path=path)
+    return Part(
+        path=path,
+        size_bytes=written.size_bytes,
+        sha256=written.sha256,
+        chunks=written.chunks,
+        cursor=reader.cursor,
+        is_last=reader.is_exhausted(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenPart:
+    """A part's file."""
+
+    size_bytes: int
+    sha256: str
+    chunks: tuple[PlannedChunk, ...]
+
+
+def write_part(tables: Iterable[pa.Table], *, first_ordinal: int, path: Path) -> WrittenPart:
+    """Writes chunks, each a table like `records.SOURCE` and the saved columns, one after the other."""
     chunks: list[PlannedChunk] = []
     digest = hashlib.sha256()
     offset = 0
     with path.open("wb") as file:
-        for table in islice(reader.slices(CHUNK_ROWS, after=cursor), max_chunks):
-            stream = to_stream(numbered(table, first_row))
+        for table in tables:
+            stream = to_stream(table)
             file.write(stream)
             digest.update(stream)
             chunks.append(
                 PlannedChunk(
                     ordinal=first_ordinal + len(chunks),
-                    first_row=first_row,
+                    first_row=table["row"][0].as_py(),
                     rows=table.num_rows,
                     offset=offset,
                     length=len(stream),
                 )
             )
-            first_row += table.num_rows
             offset += len(stream)
-    return Part(
-        path=path,
-        size_bytes=offset,
-        sha256=digest.hexdigest(),
-        chunks=tuple(chunks),
-        cursor=reader.cursor,
-        is_last=reader.is_exhausted(),
-    )
+    return WrittenPart(size_bytes=offset, sha256=digest.hexdigest(), chunks=tuple(chunks))
 
 
 def plan(reader: ListReader, *, first_row: int, folder: Path) -> Iterator[Part]:

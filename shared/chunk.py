@@ -96,10 +96,11 @@ class Chunk(Protocol):
         """Tells how far the stage is, in rows and bytes; cheap, call it as often as you like."""
         ...
 
-    async def settle_duplicates(self, fingerprints: Mapping[int, str]) -> dict[str, int]:
-        """Claims sha256 digests for rows (row -> hex) and returns the row that each digest belongs to.
+    async def settle_duplicates(self, fingerprints: Mapping[int, str | None]) -> dict[str, int]:
+        """Claims sha256 digests (hex) for the chunk's rows and returns the row that each digest belongs to.
 
-        Repeating it gives the same answer. The lowest row wins as long as chunks come in order.
+        None for a row that claims nothing: what an earlier attempt claimed for it is given up. Repeating it gives
+        the same answer. The lowest row wins as long as chunks come in order.
         """
         ...
 

@@ -77,6 +77,14 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class JobKind(StrEnum):
+    """What a job adds to its dataset. A dataset begins with `build`; each other one is a later revision of it."""
+
+    BUILD = "build"  #: the rows of a list, in a new dataset
+    APPEND = "append"  #: the rows of another list, behind those that are there
+    RETRY = "retry"  #: rows that were rejected, once more, under their old numbers
+
+
 FINAL_JOB_STATES = frozenset(
     {JobState.COMPLETED, JobState.COMPLETED_WITH_FAILURES, JobState.FAILED, JobState.CANCELLED}
 )

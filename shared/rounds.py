@@ -20,8 +20,11 @@ from shared.storage.base import ObjectStore
 
 
 async def announce_change(store: ObjectStore, claim: Claim) -> None:
-    """Before a redriven chunk changes anything: the dataset is not whole any more. Can be repeated."""
-    if claim.round:
+    """Before a redriven chunk, or one of a later revision, changes anything: the dataset is not whole any more.
+
+    Can be repeated.
+    """
+    if claim.round or claim.revision:
         await store.delete(SUCCESS_KEY)
 
 

@@ -96,7 +96,7 @@ class ClaimedChunk:
         self.live = Live(stage=self.live.stage, done=done, passed=passed, size_bytes=size_bytes)
         reach(f"{self.live.stage}.progress")
 
-    async def settle_duplicates(self, fingerprints: Mapping[int, str]) -> dict[str, int]:
+    async def settle_duplicates(self, fingerprints: Mapping[int, str | None]) -> dict[str, int]:
         return await self._worker.settle(self.claim, fingerprints)
 
     async def record_objects(self, objects: Sequence[NewObject]) -> None:
@@ -169,7 +169,7 @@ class StageWorker:
         job, chunk, attempt = str(claim.job_id), claim.chunk_id, claim.attempt
         return span(self.stage.name, trace, job=job, chunk=chunk, attempt=attempt)
 
-    async def settle(self, claim: Claim, fingerprints: Mapping[int, str]) -> dict[str, int]:
+    async def settle(self, claim: Claim, fingerprints: Mapping[int, str | None]) -> dict[str, int]:
         """Settles fingerprints; then later chunks of the job need not wait for this one."""
         owners = await self.commit(lambda connection: chunks.settle(connection, claim, self.stage, fingerprints))
         await self._ring(claim)

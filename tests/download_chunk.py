@@ -75,7 +75,7 @@ class DownloadChunk:
         self.reports.append({"done": done, "passed": passed, "size_bytes": size_bytes})
         self.has_reported.set()
 
-    async def settle_duplicates(self, fingerprints: Mapping[int, str]) -> dict[str, int]:
+    async def settle_duplicates(self, fingerprints: Mapping[int, str | None]) -> dict[str, int]:
         raise NotImplementedError("a download settles nothing")
 
     async def record_objects(self, objects: Sequence[NewObject]) -> None:

@@ -179,14 +179,14 @@ class ChunkTwin:
     def report(self, *, done: int, passed: int, size_bytes: int) -> None:
         self.reports.append((done, passed, size_bytes))
 
-    async def settle_duplicates(self, fingerprints: Mapping[int, str]) -> dict[str, int]:
-        self.settled.append(dict(fingerprints))
-        own = range(self.claim.first_row, self.claim.first_row + self.claim.rows)
-        known = {digest: row for digest, row in self._bench.fingerprints.items() if row not in own}
-        for row, digest in sorted(fingerprints.items()):
+    async def settle_duplicates(self, fingerprints: Mapping[int, str | None]) -> dict[str, int]:
+        claimed = {row: digest for row, digest in sorted(fingerprints.items()) if digest}
+        self.settled.append(claimed)
+        known = {digest: row for digest, row in self._bench.fingerprints.items() if row not in fingerprints}
+        for row, digest in claimed.items():
             known.setdefault(digest, row)
         self._bench.fingerprints = known
-        return {digest: known[digest] for digest in fingerprints.values()}
+        return {digest: known[digest] for digest in claimed.values()}
 
     async def record_objects(self, objects: Sequence[NewObject]) -> None:
         self.recorded += objects

@@ -102,11 +102,11 @@ def _without_taken_down(records: Sequence[Record], blocked: Blocklist) -> list[R
     ]
 
 
-def _fingerprints(chunk: Chunk, records: Sequence[Record]) -> dict[int, str]:
-    """Which row lays claim to which bytes; none when the client wants duplicates kept."""
+def _fingerprints(chunk: Chunk, records: Sequence[Record]) -> dict[int, str | None]:
+    """Which row lays claim to which bytes, None to none; empty when the client wants duplicates kept."""
     if not chunk.claim.recipe.deduplicate:
         return {}
-    return {record["row"]: record["sha256"] for record in records if is_accepted(record) and record["sha256"]}
+    return {record["row"]: record["sha256"] or None if is_accepted(record) else None for record in records}
 
 
 async def _settle_duplicates(chunk: Chunk, records: Sequence[Record]) -> list[Record]:
@@ -114,8 +114,8 @@ async def _settle_duplicates(chunk: Chunk, records: Sequence[Record]) -> list[Re
     winners = await chunk.settle_duplicates(fingerprints)
 
     def settled(record: Record) -> Record:
-        row = record["row"]
-        winner = winners.get(fingerprints[row], row) if row in fingerprints else row
+        row, digest = record["row"], fingerprints.get(record["row"])
+        winner = row if digest is None else winners.get(digest, row)
         return record if winner == row else rejected(record, Reason.DUPLICATE, duplicate_of=winner)
 
     return [settled(record) for record in records]

@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Annotated
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AwareDatetime
 
 from gateway import cursors
 from gateway.addresses import base_url
@@ -16,20 +18,22 @@ from gateway.openapi import Responses, header, problems
 from gateway.paging import tell_next
 from gateway.preferences import APPLIED, Prefer, wait_for_end
 from gateway.problems import ApiError, Code, not_found
-from gateway.schemas import JobIn, JobOut, JobPage
+from gateway.schemas import JOB_ID, DeletionOut, Destination, JobIn, JobOut, JobPage
 from gateway.services import Services, services_of
 from gateway.settings import GatewaySettings
 from gateway.submit import submit
-from gateway.view import view
-from gateway.watch import read_live
-from shared.db import jobs
-from shared.db.jobs import InFlight, JobRow
+from gateway.watch import complete
+from shared.db import deletions, jobs
+from shared.db.jobs import InFlight, JobRow, Wanted
 from shared.db.session import Connection, transaction
-from shared.pipeline import JobState
+from shared.pipeline import JobKind, JobState
+
+log = structlog.get_logger("gateway")
 
 JobId = Annotated[str, Path(description="The job's id", json_schema_extra={"format": "uuid"})]
 
-_SUBMIT_PROBLEMS = problems(
+#: What may be wrong with a request for a dataset.
+SUBMIT_CODES = (
     Code.QUOTA_EXCEEDED,
     Code.OVER_QUOTA,
     Code.BODY_TOO_LARGE,
@@ -42,7 +46,7 @@ _SUBMIT_PROBLEMS = problems(
     Code.DESTINATION_LOST,
     Code.STORE_UNAVAILABLE,
 )
-_SUBMITTED = {**ETAG, **APPLIED, "Location": header("Where the job is", "https://gateway/v1/jobs/6d0dd1a5…")}
+SUBMITTED = {**ETAG, **APPLIED, "Location": header("Where the job is", "https://gateway/v1/jobs/6d0dd1a5…")}
 
 
 def router(settings: GatewaySettings) -> APIRouter:
@@ -59,10 +63,10 @@ def router(settings: GatewaySettings) -> APIRouter:
             200: {
                 "model": JobOut,
                 "description": "The same request was made before and this is its job, or it ended while you waited",
-                "headers": _SUBMITTED,
+                "headers": SUBMITTED,
             },
-            202: {"headers": _SUBMITTED},
-            **_SUBMIT_PROBLEMS,
+            202: {"headers": SUBMITTED},
+            **problems(*SUBMIT_CODES),
         },
     )
     async def submit_job(
@@ -86,20 +90,28 @@ def router(settings: GatewaySettings) -> APIRouter:
         request: Request,
         response: Response,
         state: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
+        kind: Annotated[JobKind | None, Query(description="Only jobs of this kind")] = None,
+        dataset: Annotated[str | None, Query(pattern=JOB_ID, description="Only jobs of this dataset")] = None,
+        created_from: Annotated[AwareDatetime | None, Query(description="Only jobs made then or later")] = None,
+        created_before: Annotated[AwareDatetime | None, Query(description="Only jobs made before then")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
     ) -> JobPage:
         """The caller's jobs, newest first."""
         before = cursors.job_place(cursor)
-        async with transaction(services_of(request).resources.engine) as connection:
-            found = await jobs.newest(connection, caller.tenant_id, state=state, before=before, limit=limit + 1)
-            held = await jobs.in_flight(connection, [row.id for row in found])
-        page = found[:limit]
-        has_more = len(found) > limit
-        shown = [
-            view(row, [chunk for chunk in held if chunk.job_id == row.id], {}, base_url=base_url(request))
-            for row in page
-        ]
+        wanted = Wanted(
+            state=state,
+            kind=kind,
+            dataset=None if dataset is None else UUID(dataset),
+            created_from=created_from,
+            created_before=created_before,
+        )
+        resources = services_of(request).resources
+        async with transaction(resources.engine) as connection:
+            found = await jobs.newest(connection, caller.tenant_id, wanted, before=before, limit=limit + 1)
+            page, has_more = found[:limit], len(found) > limit
+            held = await jobs.in_flight(connection, [row.id for row in page])
+        shown = [each.view(base_url(request)) for each in await complete(resources, page, held)]
         following = cursors.of_job(page[-1].created_at, page[-1].id) if has_more else None
         return JobPage(data=shown, has_more=has_more, next_cursor=tell_next(request, response, following))
 
@@ -124,6 +136,28 @@ def router(settings: GatewaySettings) -> APIRouter:
         answer = tagged(await show(request, job, held), job.version, if_none_match)
         answer.headers.update(response.headers)
         return answer
+
+    @routes.delete(
+        "/{job_id}",
+        operation_id="deleteJob",
+        status_code=202,
+        responses=problems(Code.NOT_FOUND, Code.DATASET_BUSY),
+    )
+    async def delete_job(job_id: JobId, caller: Writer, request: Request) -> DeletionOut:
+        """Deletes the job's dataset: its objects and indexes at the destination, and all its jobs. For good.
+
+        The jobs are gone at once, the objects bit by bit; until the last is, the destination stays taken.
+        """
+        services = services_of(request)
+        job = await find(services, caller, job_id)
+        async with transaction(services.resources.engine) as connection:
+            busy = await deletions.ask(connection, caller.tenant_id, job.dataset_id)
+        if busy is not None:
+            raise ApiError(Code.DATASET_BUSY, f"job {busy} has not ended; cancel it first, and wait until it has")
+        log.info("deletion_asked", dataset=str(job.dataset_id), key=caller.key_id)
+        return DeletionOut(
+            dataset_id=job.dataset_id, destination=Destination(url=job.destination, endpoint=job.endpoint)
+        )
 
     _add_moves(routes)
     return routes
@@ -174,8 +208,8 @@ async def _found(connection: Connection, caller: Caller, job_id: str) -> JobRow:
 
 async def show(request: Request, job: JobRow, held: Sequence[InFlight]) -> JobOut:
     """The job with what is in flight."""
-    live = await read_live(services_of(request).resources, job.id) if held else {}
-    return view(job, held, live, base_url=base_url(request))
+    (figures,) = await complete(services_of(request).resources, [job], held)
+    return figures.view(base_url(request))
 
 
 async def _moved(

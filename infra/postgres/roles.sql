@@ -43,6 +43,7 @@ GRANT UPDATE (purge_no, purge_asked_at, purge_asked_by, purged_at) ON blocked TO
 GRANT UPDATE (last_used_at) ON api_keys TO pixcrawler_gateway;
 GRANT INSERT, DELETE ON datasets, jobs, blocked TO pixcrawler_gateway;
 GRANT UPDATE (state, version, error_code, error) ON jobs TO pixcrawler_gateway;
+GRANT UPDATE (revision, delete_asked_at) ON datasets TO pixcrawler_gateway;
 GRANT UPDATE (dispatched_at) ON chunks TO pixcrawler_gateway;
 -- Administrators look at dead letters by it. Of a failed chunk it notes what they wish; the scheduler grants it.
 GRANT SELECT ON chunk_events TO pixcrawler_gateway;
@@ -64,8 +65,10 @@ GRANT USAGE ON SEQUENCE blocked_id_seq TO pixcrawler_gateway;
 GRANT SELECT ON tenants, slots, cells, leader, objects TO pixcrawler_scheduler;
 GRANT UPDATE (rows_planned, last_virtual_start) ON tenants TO pixcrawler_scheduler;
 GRANT UPDATE (next_row) ON datasets TO pixcrawler_scheduler;
+-- … but for datasets that their clients wish gone.
+GRANT DELETE ON datasets, jobs TO pixcrawler_scheduler;
 GRANT UPDATE (state, version, cursor, planned_rows, planned_chunks, planned_at, started_at, finished_at, waiting_for,
-              counts, stored_bytes, error_code, error) ON jobs TO pixcrawler_scheduler;
+              counts, stored_bytes, replaced, error_code, error) ON jobs TO pixcrawler_scheduler;
 GRANT INSERT ON chunks TO pixcrawler_scheduler;
 GRANT UPDATE (admitted_at, round, redrive_asked_at) ON chunks TO pixcrawler_scheduler;
 GRANT SELECT (id) ON poison_messages TO pixcrawler_scheduler;

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from typer import Option
+from typer import Argument, Option
 
 from pixcrawler.words import Depth, ImageFormat, ImageKind, ListFormat, OutputFormat, ResizeMode
 
@@ -21,7 +21,13 @@ Gateway = Annotated[
 ApiKey = Annotated[
     str | None, Option("--api-key", envvar="PIXCRAWLER_API_KEY", help="The key; better in the environment.")
 ]
+
 AsJson = Annotated[bool, Option("--json", help="Lines of JSON on stdout, for programs.")]
+JobId = Annotated[str, Argument(metavar="JOB", help="The job's id.")]
+ListPath = Annotated[
+    Path, Argument(metavar="LIST", help="txt, csv, tsv, json, jsonl or parquet, each also .gz.", show_default=False)
+]
+To = Annotated[str, Option("--to", metavar="DEST", help="A folder, az://container/prefix or s3://bucket/prefix.")]
 
 _LIST = "The list"
 _CHECKS = "What is accepted"

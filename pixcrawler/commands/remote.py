@@ -16,16 +16,22 @@ from pixcrawler.commands.options import Choices
 from pixcrawler.commands.report import Reporter, progress_line
 from pixcrawler.commands.running import submit
 from pixcrawler.commands.summary import Summary, rendered
-from pixcrawler.models import Job
+from pixcrawler.models import Job, JobFilter, Submission
 from pixcrawler.reasons import ADVICE
-from pixcrawler.words import ImageStatus, JobState
+from pixcrawler.words import ImageStatus
 
 
 def submit_job(
     client: Client, path: Path, destination: str, choices: Choices, interrupts: Interrupts, *, is_json: bool
 ) -> None:
     """Prints the job's id."""
-    submission = submit(client, checked_list(path), whole_destination(destination), choices, interrupts)
+    show_submission(
+        submit(client, checked_list(path), whole_destination(destination), choices, interrupts), is_json=is_json
+    )
+
+
+def show_submission(submission: Submission, *, is_json: bool) -> None:
+    """Prints the job's id."""
     if is_json:
         _line({"is_new": submission.is_new, "job": submission.job.model_dump(mode="json")})
         return
@@ -42,6 +48,8 @@ def show_status(client: Client, job_id: str, *, is_json: bool) -> None:
     _print(f"{job.id}  {job.name}  {job.state}")
     if not job.state.is_final:
         _print(progress_line(job))
+    if job.chunks_ahead is not None:
+        _print(f"waiting   {job.chunks_ahead:,} chunks of 500 rows are before it")
     if job.error is not None:
         _print(f"error     {job.error.detail} ({job.error.code})")
     sys.stdout.write(rendered(Summary(job, job.images_per_second, Exit.OK), width=110))
@@ -61,8 +69,8 @@ def move_job(client: Client, job_id: str, verb: str, *, is_json: bool) -> None:
         _print(f"{job.id}  {job.state}")
 
 
-def list_jobs(client: Client, state: JobState | None, limit: int, *, is_json: bool) -> None:
-    for job in islice(client.jobs(state), limit):
+def list_jobs(client: Client, wanted: JobFilter, limit: int, *, is_json: bool) -> None:
+    for job in islice(client.jobs(wanted), limit):
         if is_json:
             _line(job.model_dump(mode="json"))
         else:

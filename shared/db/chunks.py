@@ -240,11 +240,13 @@ async def restart(connection: AsyncConnection, stage: Stage, claim: Claim, *, er
     await free_slots(connection, [claim.chunk_id])
 
 
-async def settle(connection: AsyncConnection, claim: Claim, stage: Stage, rows: Mapping[int, str]) -> dict[str, int]:
+async def settle(
+    connection: AsyncConnection, claim: Claim, stage: Stage, rows: Mapping[int, str | None]
+) -> dict[str, int]:
     """Claims digests for rows of this chunk; returns the row each digest belongs to. Raises ClaimLost.
 
     Whoever is first keeps a digest, and chunks come in order; so the lowest row wins. Digests that an
-    earlier attempt of this chunk held and this one has no more are given up first.
+    earlier attempt held for one of these rows and this one has no more are given up first.
     """
     owned = await connection.execute(
         text("UPDATE chunks SET is_settled = true WHERE id = :id AND fence = :fence AND state = :running RETURNING id"),
@@ -254,16 +256,15 @@ async def settle(connection: AsyncConnection, claim: Claim, stage: Stage, rows: 
         raise ClaimLost(f"chunk {claim.chunk_id} has another owner than fence {claim.fence}")
     values = {
         "dataset": claim.dataset_id,
-        "first": claim.first_row,
-        "end": claim.first_row + claim.rows,
-        "rows": list(rows),
-        "digests": [bytes.fromhex(digest) for digest in rows.values()],
+        "own": list(rows),
+        "rows": [row for row, digest in rows.items() if digest],
+        "digests": [bytes.fromhex(digest) for digest in rows.values() if digest],
     }
     await connection.execute(
         text("""
-            DELETE FROM fingerprints AS held WHERE held.dataset_id = :dataset AND held.row >= :first AND held.row < :end
-            AND NOT EXISTS (SELECT FROM unnest(CAST(:rows AS bigint[]), CAST(:digests AS bytea[])) AS now (row, sha256)
-                            WHERE now.row = held.row AND now.sha256 = held.sha256)"""),
+            DELETE FROM fingerprints AS held WHERE held.dataset_id = :dataset AND held.row = ANY(:own) AND NOT EXISTS (
+                SELECT FROM unnest(CAST(:rows AS bigint[]), CAST(:digests AS bytea[])) AS now (row, sha256)
+                WHERE now.row = held.row AND now.sha256 = held.sha256)"""),
         values,
     )
     await connection.execute(

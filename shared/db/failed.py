@@ -124,8 +124,9 @@ async def ask_redrive(connection: AsyncConnection, choice: Choice, *, force: boo
     """Wishes open failed chunks redriven; how many. Without force, those redriven too often stay as they are."""
     asked = await connection.execute(
         text(f"""
-            UPDATE chunks SET redrive_asked_at = clock_timestamp() FROM jobs
-            WHERE jobs.id = job_id AND {_OPEN} AND {_CHOSEN} AND (:force OR round < :most)"""),
+            UPDATE chunks SET redrive_asked_at = clock_timestamp() FROM jobs JOIN datasets ON datasets.id = dataset_id
+            WHERE jobs.id = job_id AND delete_asked_at IS NULL AND {_OPEN} AND {_CHOSEN}
+              AND (:force OR round < :most)"""),
         {**_values(choice), "force": force, "most": MAX_ROUNDS},
     )
     await connection.execute(text("SELECT pg_notify('pixcrawler_scheduler', 'redrive_asked')"))
@@ -153,7 +154,10 @@ async def count_open(connection: AsyncConnection, choice: Choice | None = None) 
 
 
 async def grant_redrives(connection: AsyncConnection, *, limit: int = 500) -> int:
-    """Sends failed chunks that were wished redriven back to `pending`; a job of theirs that had ended runs again."""
+    """Sends failed chunks that were wished redriven back to `pending`; a job of theirs that had ended runs again.
+
+    Those of a dataset that another job is changing wait until it has ended.
+    """
     moved = await move(
         connection,
         start=ChunkState.FAILED,
@@ -162,10 +166,18 @@ async def grant_redrives(connection: AsyncConnection, *, limit: int = 500) -> in
         where="""chunks.id IN (
             SELECT chunks.id FROM chunks JOIN jobs ON jobs.id = job_id
             WHERE chunks.state = 'failed' AND redrive_asked_at IS NOT NULL AND dropped_at IS NULL
-              AND jobs.state = ANY(:takes_back) ORDER BY chunks.id LIMIT :limit)
+              AND jobs.state = ANY(:takes_back)
+              AND NOT EXISTS (SELECT FROM jobs AS other WHERE other.dataset_id = jobs.dataset_id
+                              AND other.id <> jobs.id AND other.state <> ALL(:final))
+            ORDER BY chunks.id LIMIT :limit)
             AND (purged_to <> :under_way OR NOT EXISTS (
                 SELECT FROM blocked WHERE purge_no IS NOT NULL AND purged_at IS NULL))""",
-        values={"takes_back": _TAKES_BACK, "limit": limit, "under_way": UNDER_WAY},
+        values={
+            "takes_back": _TAKES_BACK,
+            "final": sorted(FINAL_JOB_STATES),
+            "limit": limit,
+            "under_way": UNDER_WAY,
+        },
         changes=RELEASED + _REDRIVEN,
     )
     by_job = sorted(moved, key=lambda chunk: (chunk.job_id, chunk.id))

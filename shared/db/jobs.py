@@ -5,7 +5,7 @@ A job's changes are told on the channel `pixcrawler_jobs` when they are committe
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,10 +14,21 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.errors import StoreRefused
-from shared.pipeline import FINAL_JOB_STATES, FINAL_STATES, PIPELINE, SLOT_STATES, ChunkState, JobState
+from shared.pipeline import (
+    ADMISSIBLE_JOB_STATES,
+    FINAL_JOB_STATES,
+    FINAL_STATES,
+    PIPELINE,
+    SLOT_STATES,
+    ChunkState,
+    JobKind,
+    JobState,
+)
 
 CHANNEL = "pixcrawler_jobs"
 _FINAL = sorted(FINAL_JOB_STATES)
+#: Nobody needs to know more exactly how long a queue is.
+_MOST_AHEAD = 10_000
 _PAUSABLE = sorted({JobState.QUEUED, JobState.PLANNING, JobState.RUNNING})
 
 
@@ -28,6 +39,7 @@ class JobRow:
     id: UUID
     dataset_id: UUID
     revision: int
+    kind: JobKind
     name: str
     state: JobState
     destination: str
@@ -73,8 +85,19 @@ class NewJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which jobs a list shows: all that meet what is given."""
+
+    state: JobState | None = None
+    kind: JobKind | None = None
+    dataset: UUID | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Occupant:
-    """The dataset that the database knows at a destination, and its newest job."""
+    """The dataset that the database knows at a destination, and the asked-for job of it, else its newest."""
 
     dataset_id: UUID
     tenant_id: UUID
@@ -82,6 +105,7 @@ class Occupant:
     digest: str
     state: JobState
     has_results: bool  #: whether a chunk of it has ended
+    is_doomed: bool  #: whether its client wished it gone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +130,8 @@ class EndedChunk:
 
 
 _JOB = """
-    SELECT jobs.id, dataset_id, jobs.revision, jobs.name, state, destination, nullif(endpoint, '') AS endpoint, recipe,
-           planned_rows, planned_at IS NOT NULL AS is_planned, (counts ->> 'accepted')::bigint AS accepted,
+    SELECT jobs.id, dataset_id, jobs.revision, kind, jobs.name, state, destination, nullif(endpoint, '') AS endpoint,
+           recipe, planned_rows, planned_at IS NOT NULL AS is_planned, (counts ->> 'accepted')::bigint AS accepted,
            counts -> 'rejected' AS rejected, stored_bytes, waiting_for, error_code, error, jobs.created_at, started_at,
            finished_at, clock_timestamp() AS seen_at, jobs.version
     FROM jobs JOIN datasets ON datasets.id = dataset_id"""
@@ -116,10 +140,18 @@ _JOB = """
 async def get(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> JobRow | None:
     """A job of this tenant's; None also when it is somebody else's."""
     found = await connection.execute(
-        text(f"{_JOB} WHERE jobs.id = :id AND jobs.tenant_id = :tenant"), {"id": job_id, "tenant": tenant_id}
+        text(f"{_JOB} WHERE jobs.id = :id AND jobs.tenant_id = :tenant AND delete_asked_at IS NULL"),
+        {"id": job_id, "tenant": tenant_id},
     )
     row = found.one_or_none()
     return None if row is None else _job(row)
+
+
+async def source_of(connection: AsyncConnection, job_id: UUID) -> Mapping[str, Any]:
+    """What the job was made from, as the planner reads it."""
+    found = await connection.execute(text("SELECT source FROM jobs WHERE id = :id"), {"id": job_id})
+    source: Mapping[str, Any] = found.scalar_one()
+    return source
 
 
 async def get_many(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[JobRow]:
@@ -131,8 +163,8 @@ async def get_many(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list
 async def newest(
     connection: AsyncConnection,
     tenant_id: UUID,
+    wanted: Wanted,
     *,
-    state: JobState | None,
     before: tuple[datetime, UUID] | None,
     limit: int,
 ) -> list[JobRow]:
@@ -141,24 +173,37 @@ async def newest(
     found = await connection.execute(
         text(f"""
             {_JOB}
-            WHERE jobs.tenant_id = :tenant AND (CAST(:state AS text) IS NULL OR state = :state)
+            WHERE jobs.tenant_id = :tenant AND delete_asked_at IS NULL
+              AND (CAST(:state AS text) IS NULL OR state = :state) AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+              AND (CAST(:dataset AS uuid) IS NULL OR dataset_id = :dataset)
+              AND (CAST(:created_from AS timestamptz) IS NULL OR jobs.created_at >= :created_from)
+              AND (CAST(:created_before AS timestamptz) IS NULL OR jobs.created_at < :created_before)
               AND (CAST(:created_at AS timestamptz) IS NULL
                    OR (jobs.created_at, jobs.id) < (CAST(:created_at AS timestamptz), CAST(:id AS uuid)))
             ORDER BY jobs.created_at DESC, jobs.id DESC LIMIT :limit"""),
-        {"tenant": tenant_id, "state": state, "created_at": created_at, "id": job_id, "limit": limit},
+        {"tenant": tenant_id, **asdict(wanted), "created_at": created_at, "id": job_id, "limit": limit},
     )
     return [_job(row) for row in found]
 
 
-async def occupant(connection: AsyncConnection, destination: str, endpoint: str | None) -> Occupant | None:
-    """What is known to lie at a destination, whosever it is."""
+async def occupant(
+    connection: AsyncConnection, destination: str, endpoint: str | None, *, digest: str
+) -> Occupant | None:
+    """What is known to lie at a destination, whosever it is, with the job of that digest if it has one."""
     found = await connection.execute(
         text("""
             SELECT datasets.id AS dataset_id, datasets.tenant_id, jobs.id AS job_id, digest, state,
+                   delete_asked_at IS NOT NULL AS is_doomed,
                    EXISTS (SELECT FROM chunks WHERE job_id = jobs.id AND chunks.state = ANY(:ended)) AS has_results
-            FROM datasets JOIN jobs ON jobs.dataset_id = datasets.id AND jobs.revision = datasets.revision
-            WHERE destination = :destination AND endpoint = :endpoint"""),
-        {"destination": destination, "endpoint": endpoint or "", "ended": sorted(FINAL_STATES)},
+            FROM datasets JOIN jobs ON jobs.dataset_id = datasets.id
+            WHERE destination = :destination AND endpoint = :endpoint
+            ORDER BY (digest = :digest) DESC, jobs.revision DESC LIMIT 1"""),
+        {
+            "destination": destination,
+            "endpoint": endpoint or "",
+            "digest": digest,
+            "ended": sorted(FINAL_STATES),
+        },
     )
     row = found.one_or_none()
     return None if row is None else Occupant(**{**row._asdict(), "state": JobState(row.state)})
@@ -264,6 +309,22 @@ async def in_flight(connection: AsyncConnection, job_ids: Sequence[UUID]) -> lis
     return [InFlight(**{**row._asdict(), "state": ChunkState(row.state)}) for row in found]
 
 
+async def chunks_ahead(connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many chunks are to be admitted before the first one of each of these jobs, at most 10,000."""
+    found = await connection.execute(
+        text("""
+            SELECT first.job_id, (
+                SELECT count(*) FROM (
+                    SELECT FROM chunks AS other JOIN jobs ON jobs.id = other.job_id
+                    WHERE other.state = 'pending' AND jobs.state = ANY(:admissible) AND other.score < first.score
+                    LIMIT :most) AS ahead) AS ahead
+            FROM (SELECT job_id, min(score) AS score FROM chunks
+                  WHERE state = 'pending' AND job_id = ANY(:jobs) GROUP BY job_id) AS first"""),
+        {"jobs": list(job_ids), "admissible": sorted(ADMISSIBLE_JOB_STATES), "most": _MOST_AHEAD},
+    )
+    return {row.job_id: row.ahead for row in found}
+
+
 async def ended_chunks(
     connection: AsyncConnection,
     job_id: UUID,
@@ -328,4 +389,4 @@ async def _move(
 
 
 def _job(row: Row[Any]) -> JobRow:
-    return JobRow(**{**row._asdict(), "state": JobState(row.state)})
+    return JobRow(**{**row._asdict(), "state": JobState(row.state), "kind": JobKind(row.kind)})

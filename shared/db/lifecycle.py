@@ -4,6 +4,7 @@
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.chunk import NewObject, SourceRef
 from shared.errors import StoreUnavailable, WorkAreaFull
-from shared.pipeline import FINAL_STATES, PIPELINE, JobState, Tier
+from shared.pipeline import FINAL_JOB_STATES, FINAL_STATES, PIPELINE, JobKind, JobState, Tier
 from shared.recipe import Recipe
 
 Json = dict[str, Any]
@@ -32,6 +33,10 @@ class Plan:
     job_id: UUID
     dataset_id: UUID
     tenant_id: UUID
+    kind: JobKind
+    revision: int
+    destination: str
+    endpoint: str | None
     source: Json
     cursor: Json | None
     planned_rows: int
@@ -65,7 +70,8 @@ async def to_plan(connection: AsyncConnection, *, job_id: UUID | None = None) ->
     row = (
         await connection.execute(
             text(f"""
-                SELECT jobs.id AS job_id, dataset_id, jobs.tenant_id, source, cursor, planned_rows, planned_chunks,
+                SELECT jobs.id AS job_id, dataset_id, jobs.tenant_id, kind, jobs.revision, destination,
+                    nullif(endpoint, '') AS endpoint, source, cursor, planned_rows, planned_chunks,
                     next_row, traceparent, plan AS tenant_plan, tenants.created_at AS tenant_created_at,
                     tenants.rows_planned AS tenant_rows, last_virtual_start AS tenant_last_start
                 FROM jobs JOIN tenants ON tenants.id = jobs.tenant_id JOIN datasets ON datasets.id = dataset_id
@@ -75,13 +81,24 @@ async def to_plan(connection: AsyncConnection, *, job_id: UUID | None = None) ->
             {"job": job_id},
         )
     ).first()
-    return Plan(**{**row._mapping, "tenant_plan": Tier(row.tenant_plan)}) if row else None
+    if row is None:
+        return None
+    return Plan(**{**row._mapping, "kind": JobKind(row.kind), "tenant_plan": Tier(row.tenant_plan)})
 
 
 async def add_chunks(
-    connection: AsyncConnection, plan: Plan, new: Sequence[NewChunk], *, cursor: Mapping[str, int], is_last: bool
+    connection: AsyncConnection,
+    plan: Plan,
+    new: Sequence[NewChunk],
+    *,
+    cursor: Mapping[str, int],
+    is_last: bool,
+    replaced: Mapping[str, int] | None = None,
 ) -> dict[int, float]:
-    """Inserts planned chunks and moves the cursor, all at once; the new chunks' scores by id."""
+    """Inserts planned chunks and moves the cursor, all at once; the new chunks' scores by id.
+
+    `replaced` counts their rows by the reason they had in earlier revisions; None: the rows are new ones.
+    """
     rows = await connection.execute(
         text("""
             INSERT INTO chunks (job_id, ordinal, first_row, rows, part_key, part_offset, part_length,
@@ -116,10 +133,13 @@ async def add_chunks(
             WHERE id = :job"""),
         {"job": plan.job_id, "cursor": json.dumps(dict(cursor)), "rows": total, "chunks": len(new), "is_last": is_last},
     )
-    await connection.execute(
-        text("UPDATE datasets SET next_row = next_row + :rows WHERE id = :dataset"),
-        {"dataset": plan.dataset_id, "rows": total},
-    )
+    if replaced is None:
+        await connection.execute(
+            text("UPDATE datasets SET next_row = next_row + :rows WHERE id = :dataset"),
+            {"dataset": plan.dataset_id, "rows": total},
+        )
+    else:
+        await _add_replaced(connection, plan.job_id, replaced)
     await connection.execute(
         text("""
             UPDATE tenants SET rows_planned = rows_planned + :rows, last_virtual_start = :start WHERE id = :tenant"""),
@@ -130,6 +150,14 @@ async def add_chunks(
         },
     )
     return scores
+
+
+async def _add_replaced(connection: AsyncConnection, job_id: UUID, replaced: Mapping[str, int]) -> None:
+    before = (await connection.execute(text("SELECT replaced FROM jobs WHERE id = :job"), {"job": job_id})).scalar_one()
+    await connection.execute(
+        text("UPDATE jobs SET replaced = CAST(:replaced AS jsonb) WHERE id = :job"),
+        {"job": job_id, "replaced": json.dumps(Counter(before) + Counter(replaced))},
+    )
 
 
 async def stop_planning(connection: AsyncConnection, job_id: UUID, *, error_code: str, error: str) -> None:
@@ -247,6 +275,41 @@ async def finish(connection: AsyncConnection, job_id: UUID, *, start: JobState, 
             UPDATE jobs SET state = :to, finished_at = clock_timestamp(), waiting_for = '', version = version + 1
             WHERE id = :job AND state = :start"""),
         {"job": job_id, "start": start, "to": to},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    """What a dataset holds, over all of its revisions: a row counts as its newest revision has it."""
+
+    revision: int  #: the newest
+    rows: int
+    accepted: int
+    rejected: Mapping[str, int]
+    is_growing: bool  #: whether another job than that one is still at it
+
+
+async def sums(connection: AsyncConnection, dataset_id: UUID, *, but: UUID | None = None) -> Sums:
+    """The sums over a dataset's jobs; `but` is the job that does not count as one that is still at it."""
+    rows = (
+        await connection.execute(
+            text("""
+                SELECT datasets.revision, next_row, counts, replaced,
+                    state <> ALL(:final) AND jobs.id IS DISTINCT FROM CAST(:but AS uuid) AS is_growing
+                FROM datasets JOIN jobs ON dataset_id = datasets.id WHERE datasets.id = :dataset"""),
+            {"dataset": dataset_id, "but": but, "final": sorted(FINAL_JOB_STATES)},
+        )
+    ).all()
+    rejected: Counter[str] = Counter()
+    for row in rows:
+        rejected.update(row.counts["rejected"])
+        rejected.subtract(row.replaced)
+    return Sums(
+        revision=max((row.revision for row in rows), default=0),
+        rows=max((row.next_row for row in rows), default=0),
+        accepted=sum(row.counts["accepted"] for row in rows),
+        rejected=+rejected,
+        is_growing=any(row.is_growing for row in rows),
     )
 
 

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.pipeline import SLOT_STATES, ChunkState, JobState, Outcome, Tier
+from shared.pipeline import SLOT_STATES, ChunkState, JobKind, JobState, Outcome, Tier
 
 Json = dict[str, Any]
 
@@ -97,6 +97,7 @@ class Dataset(Base):
     __table_args__ = (
         UniqueConstraint("destination", "endpoint", name="datasets_destination"),
         Index("datasets_stale", "id", postgresql_where=text("is_stale")),
+        Index("datasets_to_delete", "id", postgresql_where=text("delete_asked_at IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
@@ -107,6 +108,8 @@ class Dataset(Base):
     next_row: Mapped[int] = mapped_column(BigInteger, server_default="0")
     #: Whether its papers speak of more than a purge has left.
     is_stale: Mapped[bool] = mapped_column(server_default="false")
+    #: When its client wished it gone with all its jobs; the scheduler empties the destination, then removes the rows.
+    delete_asked_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()
 
 
@@ -116,6 +119,7 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         _one_of("state", JobState, "jobs_state"),
+        _one_of("kind", JobKind, "jobs_kind"),
         UniqueConstraint("dataset_id", "revision", name="jobs_revision"),
         Index("jobs_newest", "tenant_id", text("created_at DESC"), "id"),
         Index(
@@ -129,9 +133,11 @@ class Job(Base):
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
     revision: Mapped[int]
+    kind: Mapped[str] = mapped_column(server_default=JobKind.BUILD)
     name: Mapped[str] = mapped_column(server_default="")
     recipe: Mapped[Json]
     #: {"key", "format", "url_col", "caption_col", "save_columns", "digest"}: the list as it lies in the spool.
+    #: Of a retry {"reasons", "digest"}: which rows of the dataset are taken again.
     source: Mapped[Json]
     #: Same destination, list and recipe: the same run (sha256, hex).
     digest: Mapped[str]
@@ -144,6 +150,8 @@ class Job(Base):
     #: Sums over ended chunks: {"accepted": n, "rejected": {reason: n}}.
     counts: Mapped[Json] = mapped_column(server_default=text("""'{"accepted": 0, "rejected": {}}'"""))
     stored_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    #: Rows of earlier revisions that this one takes again, by the reason they had: {reason: n}.
+    replaced: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     #: Why it waits, for people: "no worker reports", "disk full", … Empty while it moves.
     waiting_for: Mapped[str] = mapped_column(server_default="")
     error_code: Mapped[str | None]

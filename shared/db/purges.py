@@ -111,7 +111,7 @@ async def unpurged(
         text(f"""
             {chunks.CLAIMED} WHERE chunks.id > :after AND chunks.state = ANY(:final) AND purged_to < :number
               AND chunks.created_at < CAST(:asked_at AS timestamptz) + interval '1 minute'
-              AND jobs.dataset_id <> ALL(:without)
+              AND jobs.dataset_id <> ALL(:without) AND datasets.delete_asked_at IS NULL
             ORDER BY chunks.id LIMIT :limit"""),
         {
             "after": after,
@@ -221,7 +221,8 @@ async def stale(connection: AsyncConnection, *, without: Collection[UUID]) -> Fi
                 SELECT jobs.id AS job_id, dataset_id, jobs.revision, name, state, recipe, source, counts, error_code,
                     planned_rows, destination, nullif(endpoint, '') AS endpoint, 0 AS failed_chunks
                 FROM datasets JOIN jobs ON jobs.dataset_id = datasets.id AND jobs.revision = datasets.revision
-                WHERE is_stale AND jobs.state = ANY(:final) AND datasets.id <> ALL(:without) LIMIT 1"""),
+                WHERE is_stale AND jobs.state = ANY(:final) AND datasets.id <> ALL(:without)
+                  AND delete_asked_at IS NULL LIMIT 1"""),
             {"final": _FINAL_JOBS, "without": list(without)},
         )
     ).first()

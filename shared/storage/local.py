@@ -186,6 +186,16 @@ class LocalStore:
     def _delete(self, key: str) -> None:
         with self._translated(), suppress(FileNotFoundError), self._parent(key, make=False) as parent:
             os.unlink(_name(key), dir_fd=parent)
+        with self._translated():
+            self._remove_emptied_folders(key)
+
+    def _remove_emptied_folders(self, key: str) -> None:
+        """Below the root, from the key's own upwards. Who creates a key there at this moment has to try again."""
+        *folders, _ = key.split("/")
+        with suppress(OSError):  # not empty, or gone
+            while folders:
+                with self._parent("/".join(folders), make=False) as above:
+                    os.rmdir(folders.pop(), dir_fd=above)
 
     @contextmanager
     def _parent(self, key: str, *, make: bool) -> Iterator[int]:

@@ -1,6 +1,7 @@
 """The client imports no server code, so what it repeats of the server is compared here."""
 
 from dataclasses import fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,24 @@ CALLS: tuple[Call[Any], ...] = (
     calls.upload("urls.csv"),
     calls.submit(REQUEST),
     calls.job(JOB),
-    calls.jobs(words.JobState.RUNNING, "cursor"),
+    calls.jobs(
+        models.JobFilter(
+            state=words.JobState.RUNNING,
+            kind=words.JobKind.RETRY,
+            dataset=JOB,
+            created_from=datetime(2026, 1, 1, tzinfo=UTC),
+            created_before=datetime(2027, 1, 1, tzinfo=UTC),
+        ),
+        "cursor",
+    ),
+    calls.delete(JOB),
     calls.images(JOB, words.ImageStatus.REJECTED, "bad_url", "cursor"),
     calls.move(JOB, "cancel"),
     calls.move(JOB, "pause"),
     calls.move(JOB, "resume"),
+    calls.append(JOB, models.AppendRequest(source=models.Source())),
+    calls.retry(JOB, models.RetryRequest(reasons=["too_slow"])),
+    calls.clone(JOB, models.CloneRequest(destination=models.Destination(url="/data/cats"))),
     calls.take_down(models.TakedownRequest(kind=words.TakedownKind.HOST, value="example.com")),
     calls.takedowns(words.TakedownKind.HOST, "cursor"),
     calls.lift_takedown(TAKEDOWN),
@@ -101,6 +115,9 @@ def test_progress_is_streamed_where_the_client_looks(openapi: dict[str, Any]) ->
         (models.ListOptions, schemas.ListOptions),
         (models.Destination, schemas.DestinationIn),
         (models.JobRequest, schemas.JobIn),
+        (models.AppendRequest, schemas.AppendIn),
+        (models.RetryRequest, schemas.RetryIn),
+        (models.CloneRequest, schemas.CloneIn),
         (models.TakedownRequest, schemas.TakedownIn),
         (models.FailedChoice, schemas.FailedChoice),
         (models.RedriveRequest, schemas.RedriveIn),
@@ -119,6 +136,7 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.Place, schemas.Destination),
         (models.Manifest, schemas.ManifestOut),
         (models.JobPage, schemas.JobPage),
+        (models.Deletion, schemas.DeletionOut),
         (models.ImagePage, schemas.ImagePage),
         (models.Me, schemas.Me),
         (models.Purge, schemas.PurgeOut),
@@ -155,6 +173,7 @@ def test_answers_hold_what_the_client_reads(ours: type[BaseModel], theirs: type[
     ("ours", "theirs"),
     [
         (words.JobState, pipeline.JobState),
+        (words.JobKind, pipeline.JobKind),
         (words.ListFormat, ListFormat),
         (words.OutputFormat, recipe.OutputFormat),
         (words.Depth, recipe.Depth),

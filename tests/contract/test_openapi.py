@@ -17,9 +17,13 @@ OPERATIONS = {
     "submitJob": ("post", "/v1/jobs"),
     "listJobs": ("get", "/v1/jobs"),
     "getJob": ("get", "/v1/jobs/{job_id}"),
+    "deleteJob": ("delete", "/v1/jobs/{job_id}"),
     "cancelJob": ("post", "/v1/jobs/{job_id}/cancel"),
     "pauseJob": ("post", "/v1/jobs/{job_id}/pause"),
     "resumeJob": ("post", "/v1/jobs/{job_id}/resume"),
+    "appendToJob": ("post", "/v1/jobs/{job_id}/append"),
+    "retryJob": ("post", "/v1/jobs/{job_id}/retry"),
+    "cloneJob": ("post", "/v1/jobs/{job_id}/clone"),
     "listImages": ("get", "/v1/jobs/{job_id}/images"),
     "streamJob": ("get", "/v1/jobs/{job_id}/events"),
     "uploadManifest": ("post", "/v1/manifests"),
@@ -129,8 +133,9 @@ def test_a_job_has_the_fields_that_clients_read(document: dict[str, Any]) -> Non
     job = document["components"]["schemas"]["JobOut"]
 
     assert set(job["required"]) == {
-        *("id", "name", "state", "destination", "recipe", "created_at", "started_at", "finished_at", "rows", "planned"),
-        *("accepted", "rejected", "stored_bytes", "progress", "images_per_second", "waiting_for", "error", "urls"),
+        *("id", "dataset_id", "revision", "kind", "name", "state", "destination", "recipe", "created_at"),
+        *("started_at", "finished_at", "rows", "planned", "accepted", "rejected", "stored_bytes", "progress"),
+        *("images_per_second", "seconds_left", "chunks_ahead", "waiting_for", "error", "urls"),
     }
     assert all(stage.name in job["properties"]["progress"]["description"] for stage in PIPELINE)
 
@@ -138,7 +143,17 @@ def test_a_job_has_the_fields_that_clients_read(document: dict[str, Any]) -> Non
 def test_requests_forbid_unknown_fields(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
 
-    for name in ("JobIn", "Source", "ListOptions", "DestinationIn", "Recipe", "TakedownIn"):
+    for name in (
+        "JobIn",
+        "AppendIn",
+        "RetryIn",
+        "CloneIn",
+        "Source",
+        "ListOptions",
+        "DestinationIn",
+        "Recipe",
+        "TakedownIn",
+    ):
         assert schemas[name]["additionalProperties"] is False
 
 

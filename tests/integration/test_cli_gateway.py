@@ -16,6 +16,7 @@ from gateway.credentials import Scope
 from gateway.keys import create
 from gateway.settings import GatewaySettings
 from pixcrawler import AsyncClient, Client, Destination, JobRequest, JobState, ListOptions, Recipe, Source, errors
+from pixcrawler.models import JobFilter
 from pixcrawler.words import Depth, TakedownKind
 from shared.db import calendar, poison
 from shared.db.session import open_engine, transaction
@@ -151,7 +152,7 @@ async def test_lists_of_jobs_cross_pages(gateway: str, key: str, tmp_path: Path)
         made = [(await client.submit(request_for(tmp_path / f"cats{n}", rows()))).job.id for n in range(52)]
 
         listed = [job.id async for job in client.jobs()]
-        paused = [job.id async for job in client.jobs(JobState.PAUSED)]
+        paused = [job.id async for job in client.jobs(JobFilter(state=JobState.PAUSED))]
 
         assert listed == made[::-1]
         assert paused == []

@@ -21,6 +21,7 @@ from shared.db import (
     calendar,
     cells,
     chunks,
+    deletions,
     failed,
     figures,
     idempotency,
@@ -31,6 +32,7 @@ from shared.db import (
     purges,
     remnants,
     retention,
+    revisions,
     schema,
     slots,
     spooled,
@@ -43,7 +45,7 @@ from shared.db import (
 )
 from shared.db.session import Connection, open_engine, transaction
 from shared.messages import Why
-from shared.pipeline import DOWNLOAD, PIPELINE, UPLOAD, VALIDATE, JobState, Outcome, Stage, Tier
+from shared.pipeline import DOWNLOAD, PIPELINE, UPLOAD, VALIDATE, JobKind, JobState, Outcome, Stage, Tier
 from tests.architecture.tree import SERVICES
 from tests.core import NO_HOLD, ROOMY, board_at
 from tests.privileges import database_url_for, with_database_roles
@@ -89,8 +91,15 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "usage": partial(tenants.usage, tenant_id=scene.tenant),
         "take_turns": partial(tenants.take_turns, tenant_id=scene.tenant),
         "create": partial(jobs.create, new=new),
-        "occupant": partial(jobs.occupant, destination="/there", endpoint=None),
-        "newest": partial(jobs.newest, tenant_id=scene.tenant, state=None, before=None, limit=9),
+        "occupant": partial(jobs.occupant, destination="/there", endpoint=None, digest=""),
+        "source_of": partial(jobs.source_of, job_id=scene.job),
+        "revise": partial(_adds_a_revision, scene=scene),
+        "busy": partial(revisions.add, new=_new_revision(scene)),
+        "sums": partial(lifecycle.sums, dataset_id=scene.claim.dataset_id),
+        "take_over_failed": partial(revisions.take_over_failed, dataset_id=scene.claim.dataset_id),
+        "newest": partial(jobs.newest, tenant_id=scene.tenant, wanted=jobs.Wanted(), before=None, limit=9),
+        "chunks_ahead": partial(jobs.chunks_ahead, job_ids=[scene.job]),
+        "ask_deletion": partial(_wishes_gone, scene=scene),
         "get": partial(jobs.get, **place),
         "get_many": partial(jobs.get_many, job_ids=[scene.job]),
         "pause": partial(jobs.pause, **place),
@@ -134,6 +143,30 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "enable_entry": partial(calendar.set_enabled, name="x", is_enabled=False),
         "ask_run": partial(calendar.ask_run, name="x"),
     }
+
+
+def _new_revision(scene: Scene) -> revisions.NewRevision:
+    return revisions.NewRevision(
+        tenant_id=scene.tenant,
+        dataset_id=scene.claim.dataset_id,
+        kind=JobKind.APPEND,
+        name="",
+        recipe={},
+        source={},
+        digest="another",
+    )
+
+
+async def _adds_a_revision(connection: Connection, *, scene: Scene) -> None:
+    await _end_job(connection, scene.job)
+    added = await revisions.add(connection, _new_revision(scene))
+    assert added is not None
+    assert added.is_new
+
+
+async def _wishes_gone(connection: Connection, *, scene: Scene) -> None:
+    await _end_job(connection, scene.job)
+    assert await deletions.ask(connection, scene.tenant, scene.claim.dataset_id) is None
 
 
 async def _in_turn(
@@ -183,6 +216,12 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "to_finish": lifecycle.to_finish,
         "first_source": partial(lifecycle.first_source, job_id=scene.job),
         "finish": partial(lifecycle.finish, job_id=scene.job, start=JobState.RUNNING, to=JobState.COMPLETED),
+        "sums": partial(lifecycle.sums, dataset_id=scene.claim.dataset_id, but=scene.job),
+        "past_chunks": partial(
+            revisions.past_chunks, dataset_id=scene.claim.dataset_id, before=9, after=(-1, -1), reasons=[], limit=9
+        ),
+        "next_doomed": partial(deletions.next_doomed, without=[]),
+        "delete": partial(deletions.forget, dataset_id=scene.claim.dataset_id),
         "objects_of": partial(lifecycle.objects_of, dataset_id=scene.claim.dataset_id),
         "image_sums": figures.image_sums,
         "jobs_by_state": figures.jobs_by_state,
@@ -282,7 +321,8 @@ async def _plans(connection: Connection) -> None:
     assert unfinished is not None
     plan = await lifecycle.to_plan(connection, job_id=unfinished.job_id)
     assert plan is not None
-    await lifecycle.add_chunks(connection, plan, [_later_chunk()], cursor={"rows": 8}, is_last=True)
+    await lifecycle.add_chunks(connection, plan, [_later_chunk()], cursor={"rows": 8}, is_last=False)
+    await lifecycle.add_chunks(connection, plan, [], cursor={"rows": 8}, is_last=True, replaced={"too_slow": 4})
 
 
 def _later_chunk() -> lifecycle.NewChunk:
@@ -432,7 +472,7 @@ REFUSED = {
                 "SELECT * FROM fingerprints", "UPDATE leader SET holder = 'x'", "UPDATE slots SET chunk_id = NULL",
                 "DELETE FROM chunk_events", "UPDATE calendar SET schedule = '{}'",
                 "UPDATE calendar_runs SET error = ''"),
-    "scheduler": ("SELECT * FROM api_keys", "DELETE FROM jobs", "INSERT INTO tenants (name) VALUES ('x')",
+    "scheduler": ("SELECT * FROM api_keys", "DELETE FROM tenants", "INSERT INTO tenants (name) VALUES ('x')",
                   "UPDATE tenants SET plan = 'enterprise'",
                   "INSERT INTO api_keys (id, tenant_id, secret_hash) SELECT 'x', id, '' FROM tenants",
                   "SELECT * FROM uploads", "SELECT * FROM fingerprints", "DELETE FROM blocked",

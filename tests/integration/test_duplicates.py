@@ -1,6 +1,7 @@
 """Settling duplicates: the lowest row keeps a digest, again and again, whoever else settles at the time."""
 
 import asyncio
+from collections.abc import Mapping
 
 from shared.chunk import Claim
 from shared.db import chunks
@@ -16,7 +17,7 @@ async def _uploading(board: Board, *, count: int, rows: int = 10) -> list[Claim]
     return [await board.claimed(UPLOAD, chunk) for chunk in await board.chunks_of(job)]
 
 
-async def _settle(board: Board, claim: Claim, rows: dict[int, str]) -> dict[str, int]:
+async def _settle(board: Board, claim: Claim, rows: Mapping[int, str | None]) -> dict[str, int]:
     async with transaction(board.engine) as connection:
         return await chunks.settle(connection, claim, UPLOAD, rows)
 
@@ -67,7 +68,7 @@ async def test_a_chunk_redone_without_any_image_gives_up_everything(database_url
         first, second = await _uploading(board, count=2)
         await _settle(board, first, {1: A})
 
-        assert await _settle(board, first, {}) == {}
+        assert await _settle(board, first, {1: None}) == {}
         assert await _settle(board, second, {10: A}) == {A: 10}
 
 
@@ -93,3 +94,14 @@ async def test_chunks_that_settle_at_once_agree_on_one_winner(database_url: str)
         held = {bytes(row.sha256).hex(): row.row for row in await board.run("SELECT sha256, row FROM fingerprints")}
         assert len(held) == 200
         assert answers == [held] * 8
+
+
+async def test_rows_between_those_of_a_retry_keep_their_digests(database_url: str) -> None:
+    async with board_at(database_url) as board:
+        first, second = await _uploading(board, count=2)
+        await _settle(board, first, {1: None, 2: A, 3: B})
+
+        await _settle(board, second, {1: C, 3: B})
+
+        held = {bytes(row.sha256).hex(): row.row for row in await board.run("SELECT sha256, row FROM fingerprints")}
+        assert held == {A: 2, B: 3, C: 1}

@@ -86,7 +86,3 @@ class Format(Protocol):
 def facts_of(record: Mapping[str, Any], *, path: str) -> Record:
     """What `Holding` says of a row, from anything that has the index's names."""
     return {**{name: record.get(name) for name in PICTURE_FACTS}, "path": path}
-
-
-def is_of_chunk(claim: Claim, row: int) -> bool:
-    return claim.first_row <= row < claim.first_row + claim.rows

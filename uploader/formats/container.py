@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from shared.index import Record
 from shared.recipe import ImageKind
 from shared.workdir.local import full_disk_is_transient
 from uploader.adopt import create_or_find, fetch, find
-from uploader.formats.base import Delivery, Holding, Picture, facts_of, is_of_chunk
+from uploader.formats.base import Delivery, Holding, Picture, facts_of
 
 _DRAFTED = "container"
 _FETCHED_BACK = "stored"
@@ -123,7 +123,7 @@ class ContainerFormat:
         path = delivery.draft.path(_FETCHED_BACK)
         try:
             await fetch(delivery.store, stored, path)
-            records = await asyncio.to_thread(read_ours, self._container.read, path, delivery.claim)
+            records = await asyncio.to_thread(read_ours, self._container.read, path, delivery.records)
         finally:
             path.unlink(missing_ok=True)
         delivery.stored(len(records), stored.size_bytes)
@@ -131,12 +131,12 @@ class ContainerFormat:
         return Holding(rows=rows, objects=[stored], size_bytes=stored.size_bytes, conflicts=1)
 
 
-def read_ours(read: Callable[[Path], list[Record]], path: Path, claim: Claim) -> list[Record]:
-    """The records of a stored object. Raises ChunkError when they are not of this chunk."""
+def read_ours(read: Callable[[Path], list[Record]], path: Path, own: Collection[int]) -> list[Record]:
+    """The records of a stored object. Raises ChunkError when they are not of the chunk's own rows."""
     try:
         records = read(path)
     except (ValueError, KeyError, OSError) as error:
         raise ChunkError("the destination holds an object that is not of this dataset") from error
-    if not all(is_of_chunk(claim, record["row"]) for record in records):
+    if not all(record["row"] in own for record in records):
         raise ChunkError("the destination holds another dataset's object")
     return records

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from shared.chunk import NewObject
 from shared.recipe import ImageKind
 from uploader.adopt import create_or_find, fetch, find
-from uploader.formats.base import Delivery, Holding, Picture, facts_of, is_of_chunk
+from uploader.formats.base import Delivery, Holding, Picture, facts_of
 from uploader.formats.container import read_ours
 from uploader.formats.metadata import FILE_NAME, metadata_of, read_metadata
 from uploader.formats.parquet import CONTENT_TYPE
@@ -51,7 +51,7 @@ def _loose(delivery: Delivery, keys: set[str]) -> dict[int, dict[ImageKind, str]
     loose: dict[int, dict[ImageKind, str]] = defaultdict(dict)
     for key in keys:
         named = row_of(key.removeprefix(folder(delivery.claim)))
-        if named is not None and is_of_chunk(delivery.claim, named[0]):
+        if named is not None and named[0] in delivery.records:
             loose[named[0]][named[1]] = key
     return loose
 
@@ -126,7 +126,7 @@ async def _read_back(delivery: Delivery, stored: NewObject, *, conflicts: int) -
     path = delivery.draft.path(_FETCHED_BACK)
     try:
         await fetch(delivery.store, stored, path)
-        records = await asyncio.to_thread(read_ours, read_metadata, path, delivery.claim)
+        records = await asyncio.to_thread(read_ours, read_metadata, path, delivery.records)
     finally:
         path.unlink(missing_ok=True)
     place = folder(delivery.claim)

@@ -9,7 +9,7 @@ import pytest
 from gateway.schemas import StageProgress
 from gateway.view import later, stage_rows, view
 from shared.db.jobs import InFlight, JobRow
-from shared.pipeline import ChunkState, JobState
+from shared.pipeline import ChunkState, JobKind, JobState
 from shared.progress import Live
 from shared.recipe import Recipe
 
@@ -18,6 +18,7 @@ JOB = JobRow(
     id=uuid4(),
     dataset_id=uuid4(),
     revision=0,
+    kind=JobKind.BUILD,
     name="cats",
     state=JobState.RUNNING,
     destination="/data/cats",
@@ -99,3 +100,15 @@ def test_links_lead_back_to_where_the_client_came_from() -> None:
 
     assert shown.urls.self == f"https://pix.example/api/v1/jobs/{JOB.id}"
     assert shown.urls.cancel == shown.urls.self + "/cancel"
+
+
+def test_time_left_is_told_at_the_rate_so_far_once_the_list_is_read() -> None:
+    half = replace(JOB, accepted=490)
+
+    def left(job: JobRow) -> float | None:
+        return view(job, [], {}, base_url="http://x").seconds_left
+
+    assert left(half) == 50.0
+    assert left(replace(half, is_planned=False)) is None
+    assert left(replace(half, started_at=None)) is None
+    assert left(replace(half, state=JobState.COMPLETED)) is None

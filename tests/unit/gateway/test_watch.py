@@ -40,7 +40,7 @@ class Rows:
         if self.failures:
             self.failures -= 1
             raise DatabaseUnavailable("away")
-        return [(self.rows[job_id], [], {}) for job_id in job_ids if job_id in self.rows]
+        return [Figures(job=self.rows[job_id]) for job_id in job_ids if job_id in self.rows]
 
 
 @asynccontextmanager

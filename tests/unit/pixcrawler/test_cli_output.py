@@ -22,6 +22,9 @@ def job(state: str = "completed", **more: Any) -> Job:
     progress = {name: {"done": more.pop(name, 0), "total": 10} for name in ("download", "validate", "upload")}
     shown = {
         "id": "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11",
+        "dataset_id": "8a2c7f0e-54a1-4b7c-9a0e-5b1e2f3d4c5b",
+        "revision": 0,
+        "kind": "build",
         "name": "cats",
         "state": state,
         "destination": {"url": "/data/my cats", "endpoint": None},
@@ -36,6 +39,8 @@ def job(state: str = "completed", **more: Any) -> Job:
         "stored_bytes": 0,
         "progress": progress,
         "images_per_second": None,
+        "seconds_left": None,
+        "chunks_ahead": None,
         "waiting_for": "",
         "error": None,
     }

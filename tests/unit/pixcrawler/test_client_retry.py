@@ -11,6 +11,9 @@ from pixcrawler.retry import Retries
 
 JOB = {
     "id": "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11",
+    "dataset_id": "8a2c7f0e-54a1-4b7c-9a0e-5b1e2f3d4c5b",
+    "revision": 0,
+    "kind": "build",
     "name": "cats",
     "state": "running",
     "destination": {"url": "/data/cats", "endpoint": None},
@@ -25,6 +28,8 @@ JOB = {
     "stored_bytes": 10,
     "progress": {name: {"done": 2, "total": 2} for name in ("download", "validate", "upload")},
     "images_per_second": None,
+    "seconds_left": None,
+    "chunks_ahead": None,
     "waiting_for": "",
     "error": None,
     "urls": {},

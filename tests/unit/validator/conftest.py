@@ -50,7 +50,7 @@ class ChunkTwin:
     def report(self, *, done: int, passed: int, size_bytes: int) -> None:
         self.reports.append((done, passed, size_bytes))
 
-    async def settle_duplicates(self, fingerprints: Mapping[int, str]) -> dict[str, int]:
+    async def settle_duplicates(self, fingerprints: Mapping[int, str | None]) -> dict[str, int]:
         raise NotImplementedError
 
     async def record_objects(self, objects: Sequence[NewObject]) -> None:

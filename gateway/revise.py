@@ -1,0 +1,126 @@
+"""How a dataset gets a further revision: more rows, or rejected rows once more.
+
+    destination still allowed, there, writable? ─▶ list readable? into the spool ─▶ COMMIT the job
+
+The dataset's own row is locked for the commit, so that of two requests at once one makes the job.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+
+from gateway.auth import Caller
+from gateway.destinations import permitted
+from gateway.problems import ApiError, Code, not_found
+from gateway.quotas import check_fits, check_room
+from gateway.schemas import AppendIn, ListOptions, RetryIn
+from gateway.services import Services
+from gateway.sources import check_list, local_list, store_list
+from gateway.submit import Submitted, look, opened, writable
+from shared.db import jobs, lifecycle, revisions
+from shared.db.jobs import JobRow
+from shared.db.revisions import Added, NewRevision
+from shared.db.session import transaction
+from shared.papers import MANIFEST_KEY
+from shared.pipeline import JobKind
+from shared.reasons import REASONS, Reason
+from shared.trace import Trace
+
+log = structlog.get_logger(__name__)
+
+
+async def append(services: Services, caller: Caller, job: JobRow, asked: AppendIn, trace: Trace) -> Submitted:
+    """Adds the rows of another list to the job's dataset. Raises ApiError and errors of the tree."""
+    check_fits(services.settings, caller.tenant, len(asked.source.rows or ()))
+    await _check_place(services, job)
+    before = await _source(services, job)
+    options = ListOptions(**{name: before[name] for name in ("url_col", "caption_col", "save_columns")})
+    options = options.model_copy(
+        update=asked.model_dump(include={"format", "url_col", "caption_col"}, exclude_none=True)
+    )
+    async with local_list(services.settings, services.resources, caller.tenant_id, asked.source) as found:
+        chosen = await asyncio.to_thread(check_list, found.path, options)
+        options = options.model_copy(update={"format": chosen.value})
+        if not found.is_spooled:
+            await store_list(services.resources.spool, found.spool_key, found.path, found.sha256)
+        source = {"key": found.spool_key, "digest": found.sha256, **options.model_dump(mode="json")}
+        new = _new(caller, job, JobKind.APPEND, source, trace, name=asked.name)
+        return await _added(services, caller, job, new)
+
+
+async def retry(services: Services, caller: Caller, job: JobRow, asked: RetryIn, trace: Trace) -> Submitted:
+    """Takes rejected rows of the job's dataset again. Raises ApiError and errors of the tree."""
+    await _check_place(services, job)
+    reasons = sorted(set(asked.reasons or (reason for reason, about in REASONS.items() if about.is_retryable)))
+    before = await _source(services, job)
+    kept = {name: before[name] for name in ListOptions.model_fields}
+    source = {**kept, "digest": before["digest"], "reasons": [str(reason) for reason in reasons]}
+    new = _new(caller, job, JobKind.RETRY, source, trace)
+    return await _added(services, caller, job, new, reasons=reasons)
+
+
+def _new(
+    caller: Caller, job: JobRow, kind: JobKind, source: Mapping[str, Any], trace: Trace, *, name: str | None = None
+) -> NewRevision:
+    parts = [kind, str(job.dataset_id), source]
+    return NewRevision(
+        tenant_id=caller.tenant_id,
+        dataset_id=job.dataset_id,
+        kind=kind,
+        name=job.name if name is None else name,
+        recipe=job.recipe,
+        source=source,
+        digest=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
+        traceparent=trace.stored(),
+    )
+
+
+async def _added(
+    services: Services, caller: Caller, job: JobRow, new: NewRevision, *, reasons: Sequence[Reason] | None = None
+) -> Submitted:
+    async with transaction(services.resources.engine) as connection:
+        room = partial(check_room, connection, services.settings, caller.tenant)
+        added = await revisions.add(connection, new, if_new=room)
+        if added is None:
+            raise not_found()
+        if added.is_busy:
+            raise _busy(added)
+        if added.is_new and reasons is not None:
+            sums = await lifecycle.sums(connection, job.dataset_id)
+            if not any(sums.rejected.get(reason) for reason in reasons):
+                raise ApiError(Code.NOTHING_TO_RETRY, "no row of the dataset is rejected for one of these reasons")
+            if Reason.CHUNK_FAILED in reasons:
+                await revisions.take_over_failed(connection, job.dataset_id)
+        made = await jobs.get(connection, new.tenant_id, added.job_id)
+    assert made is not None, "the dataset's row was locked"
+    log.info("revision_added", job=str(made.id), kind=new.kind, is_new=added.is_new)
+    return Submitted(job=made, is_new=added.is_new)
+
+
+def _busy(added: Added) -> ApiError:
+    return ApiError(
+        Code.DATASET_BUSY, f"job {added.job_id} is changing this dataset; wait until it has ended, or cancel it"
+    )
+
+
+async def _source(services: Services, job: JobRow) -> Mapping[str, Any]:
+    async with transaction(services.resources.engine) as connection:
+        return await jobs.source_of(connection, job.id)
+
+
+async def _check_place(services: Services, job: JobRow) -> None:
+    """Raises ApiError when the dataset is not at its destination any more, or nothing may be added there."""
+    place = await permitted(services.settings, services.resources, job.destination, job.endpoint)
+    async with opened(services, place) as store:
+        here = await look(store)
+        if not here.has_dataset:
+            raise ApiError(
+                Code.DESTINATION_LOST,
+                f"the dataset is gone from its destination (it has no {MANIFEST_KEY}); bring it back, or build anew",
+            )
+        await writable(store)

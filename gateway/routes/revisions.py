@@ -1,0 +1,93 @@
+"""What can be made from a job that has ended: more rows, rejected rows once more, another dataset."""
+
+from fastapi import APIRouter, Request, Response
+
+from gateway.auth import Caller, Writer
+from gateway.conditions import tagged
+from gateway.idempotency import IdempotentRoute
+from gateway.middleware import trace_of
+from gateway.openapi import Responses, problems
+from gateway.problems import Code
+from gateway.revise import append, retry
+from gateway.routes.jobs import SUBMIT_CODES, SUBMITTED, JobId, find, find_held, show
+from gateway.schemas import AppendIn, CloneIn, JobOut, RetryIn
+from gateway.services import services_of
+from gateway.settings import GatewaySettings
+from gateway.submit import Submitted, clone
+
+_AGAIN: Responses = {
+    200: {
+        "model": JobOut,
+        "description": "The same request was made before; this is its job",
+        "headers": SUBMITTED,
+    },
+    202: {"headers": SUBMITTED},
+}
+_REVISION_CODES = (
+    Code.NOT_FOUND,
+    Code.QUOTA_EXCEEDED,
+    Code.DATASET_BUSY,
+    Code.DESTINATION_LOST,
+    Code.BAD_DESTINATION,
+    Code.DESTINATION_REFUSED,
+    Code.STORE_UNAVAILABLE,
+)
+
+
+def router(settings: GatewaySettings) -> APIRouter:
+    """The routes of further revisions."""
+    routes = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=IdempotentRoute)
+
+    @routes.post(
+        "/{job_id}/append",
+        operation_id="appendToJob",
+        max_body_size=settings.max_job_bytes,
+        status_code=202,
+        response_model=JobOut,
+        responses={**_AGAIN, **problems(*_REVISION_CODES, Code.OVER_QUOTA, Code.BAD_SOURCE, Code.BODY_TOO_LARGE)},
+    )
+    async def append_to_job(job_id: JobId, asked: AppendIn, caller: Writer, request: Request) -> Response:
+        """Adds the rows of another list to the job's dataset, by a new job. Bytes that are there are duplicates.
+
+        The same list is appended once: asked again, the answer is the job that appended it.
+        """
+        services = services_of(request)
+        made = await append(services, caller, await find(services, caller, job_id), asked, trace_of(request))
+        return await _answer(request, caller, made)
+
+    @routes.post(
+        "/{job_id}/retry",
+        operation_id="retryJob",
+        status_code=202,
+        response_model=JobOut,
+        responses={**_AGAIN, **problems(*_REVISION_CODES, Code.NOTHING_TO_RETRY)},
+    )
+    async def retry_job(job_id: JobId, asked: RetryIn, caller: Writer, request: Request) -> Response:
+        """Fetches rejected rows of the job's dataset again, by a new job; what is stored is left alone."""
+        services = services_of(request)
+        made = await retry(services, caller, await find(services, caller, job_id), asked, trace_of(request))
+        return await _answer(request, caller, made)
+
+    @routes.post(
+        "/{job_id}/clone",
+        operation_id="cloneJob",
+        status_code=202,
+        response_model=JobOut,
+        responses={**_AGAIN, **problems(*SUBMIT_CODES, Code.NOT_FOUND)},
+    )
+    async def clone_job(job_id: JobId, asked: CloneIn, caller: Writer, request: Request) -> Response:
+        """Builds another dataset from the job's list, elsewhere, perhaps by another recipe."""
+        services = services_of(request)
+        made = await clone(services, caller, await find(services, caller, job_id), asked, trace_of(request))
+        return await _answer(request, caller, made)
+
+    return routes
+
+
+async def _answer(request: Request, caller: Caller, made: Submitted) -> Response:
+    job, held = await find_held(services_of(request), caller, str(made.job.id))
+    shown = await show(request, job, held)
+    answer = tagged(shown, job.version)
+    answer.status_code = 202 if made.is_new else 200
+    answer.headers["Location"] = shown.urls.self
+    return answer
