@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from downloader.opt_out import refusal_of
 from downloader.pack import Pack
-from downloader.retry import may_pass, pause, retry_after_of
+from downloader.retry import least_pause, may_pass, pause
 from downloader.robots import Robots
 from downloader.transfer import WANTED, Answer, Head
 from downloader.web import Outcome, Web, Wish
@@ -82,12 +82,14 @@ class Fetcher:
             _fill(row, outcome)
             if row.reason is None or not may_pass(row.reason, row.http_status or 0):
                 return
-            if row.attempts >= self._attempts or not await self._rest(row.attempts, outcome.answer.head):
+            if row.attempts >= self._attempts or not await self._rest(
+                row.attempts, least_pause(row.reason, outcome.answer.head)
+            ):
                 return
 
-    async def _rest(self, attempt: int, head: Head) -> bool:
+    async def _rest(self, attempt: int, least_seconds: float | None) -> bool:
         """Waits before the next attempt; False when the chunk would be over by then."""
-        seconds = pause(attempt, retry_after_of(head), self._chance())
+        seconds = pause(attempt, least_seconds, self._chance())
         if asyncio.get_running_loop().time() + seconds >= self._ends:
             return False
         await asyncio.sleep(seconds)

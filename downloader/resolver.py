@@ -14,7 +14,7 @@ from shared.reasons import Reason
 #: A checked answer is used for at most this long, whatever its record says.
 SUCCESS_SECONDS = 60.0
 #: A failure is asked again soon.
-FAILURE_SECONDS = 10.0
+FAILURE_SECONDS = 5.0
 #: Hosts remembered: fifty chunks' worth of a web-scale list.
 MAX_HOSTS = 20_000
 

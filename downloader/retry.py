@@ -3,6 +3,7 @@
 import time
 from email.utils import parsedate_to_datetime
 
+from downloader.resolver import FAILURE_SECONDS
 from downloader.transfer import Head
 from shared.reasons import REASONS, Reason
 
@@ -27,13 +28,21 @@ def may_pass(reason: Reason, status: int) -> bool:
     return REASONS[reason].is_retryable and reason not in _NOT_NOW
 
 
-def pause(attempt: int, retry_after_seconds: float | None, chance: float) -> float:
-    """Seconds to wait after the given attempt (1 = first): full jitter, and never less than the host asked for.
+def pause(attempt: int, least_seconds: float | None, chance: float) -> float:
+    """Seconds to wait after the given attempt (1 = first): full jitter, and never less than was asked for.
 
     `chance` is drawn from 0..1.
     """
     ceiling: float = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (min(attempt, 30) - 1))
-    return max(ceiling * chance, retry_after_seconds or 0.0)
+    return max(ceiling * chance, least_seconds or 0.0)
+
+
+def least_pause(reason: Reason, head: Head) -> float | None:
+    """Seconds before a next try makes sense; None when nobody says.
+
+    A name that failed is remembered for a while: a try within it would only meet that memory.
+    """
+    return FAILURE_SECONDS if reason is Reason.DNS_TEMPORARY else retry_after_of(head)
 
 
 def retry_after_of(head: Head, now: float | None = None) -> float | None:

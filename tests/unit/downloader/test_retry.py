@@ -2,7 +2,8 @@
 
 import pytest
 
-from downloader.retry import may_pass, pause, retry_after_of
+from downloader.resolver import FAILURE_SECONDS
+from downloader.retry import least_pause, may_pass, pause, retry_after_of
 from downloader.transfer import Head
 from shared.reasons import Reason
 
@@ -57,6 +58,13 @@ def test_pauses_double_with_full_jitter_and_obey_the_host(
     attempt: int, retry_after: float | None, chance: float, expected: float
 ) -> None:
     assert pause(attempt, retry_after, chance) == expected
+
+
+def test_a_name_that_failed_is_asked_again_only_when_it_is_forgotten() -> None:
+    no_answer = Head()
+
+    assert least_pause(Reason.DNS_TEMPORARY, no_answer) == FAILURE_SECONDS
+    assert least_pause(Reason.CONNECT_FAILED, no_answer) is None
 
 
 @pytest.mark.parametrize(
