@@ -24,7 +24,7 @@ from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
 from kombu.transport import TRANSPORT_ALIASES, pyamqp, redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from shared import metrics, rabbitmq
 from shared.db.bells import Bell
@@ -318,5 +318,5 @@ def asks_for_messages(consumer: Any) -> bool:
 def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except (KombuError, AMQPError, MessageNacked, OSError, TimeoutError) as error:
+    except (KombuError, RedisError, AMQPError, MessageNacked, OSError, TimeoutError) as error:
         raise BrokerUnavailable("the broker is not available") from error

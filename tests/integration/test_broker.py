@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured, QueueNotFound
+from kombu import Queue
 from pydantic import SecretStr
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisWentAway
 
-from shared.broker import BrokerUnavailable, build_app, ring
+from shared.broker import BrokerUnavailable, build_app, queue_lengths, ring
 from shared.messages import BellKeys, ChunkMessage
 from shared.pipeline import DOWNLOAD, PIPELINE, UPLOAD
 from shared.ringing import ring_all
@@ -187,3 +189,14 @@ def test_rabbitmq_is_asked_to_confirm(tmp_path: Path) -> None:
 
     assert app.conf.broker_transport_options["confirm_publish"] is True
     app.close()
+
+
+def test_a_broker_that_goes_away_while_its_queues_are_counted_is_unavailable(app: Celery) -> None:
+    class Lost(Queue):
+        def __call__(self, *_: object) -> None:
+            raise RedisWentAway("Connection closed by server.")
+
+    app.amqp.queues[DOWNLOAD.queue] = Lost(DOWNLOAD.queue, exchange=app.amqp.queues[DOWNLOAD.queue].exchange)
+
+    with pytest.raises(BrokerUnavailable):
+        queue_lengths(app)
