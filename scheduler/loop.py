@@ -33,6 +33,8 @@ from shared.wakeup import Wakeup
 
 #: A loop that did not turn for this long was stopped; leases are judged anew.
 _STALLED = timedelta(seconds=5)
+#: Seconds between the beginnings of two turns. Every chunk that ends wakes the loop; a turn serves all that ended.
+_TURN_EVERY = 0.1
 #: Planning and closing rest this long when there is nothing to do.
 _REST = 0.5
 #: Seconds between two readings of the figures that only the leader tells.
@@ -128,6 +130,7 @@ class Loop:
                 self._notice_stall()
                 await self._turn()
                 await self._wakeup.wait(self._tick.total_seconds())
+                await asyncio.sleep(max(0.0, self._turned_at + _TURN_EVERY - time.monotonic()))
         finally:
             for task in beside:
                 task.cancel()

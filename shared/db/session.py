@@ -1,19 +1,24 @@
 """Connections and transactions: where the database's errors become ours.
 
 Works behind a transaction pooler: no session state, no named prepared statements, time limits by `SET LOCAL`.
+
+Messages there and back are what a transaction costs: one to begin it with its limits, two for each statement
+(understood, then run), one to commit it. A statement without a name need not be closed, and a connection that was
+used lately is not asked whether it still stands: the driver knows of one that the server has closed.
 """
 
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 from urllib.parse import urlencode
-from uuid import uuid4
 
 import asyncpg
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -36,22 +41,34 @@ _SILENT = "PostgreSQL does not answer"
 #: OpenSSL's numbers of what can be wrong with a certificate that an authority we trust has signed.
 _DISTRUST = {9: "is not valid yet", 10: "has expired"} | dict.fromkeys((62, 64), "is for another host")
 
-_LIMITS = text(
-    "SELECT set_config('statement_timeout', '15s', true), set_config('lock_timeout', '3s', true), "
-    "set_config('idle_in_transaction_session_timeout', '10s', true), set_config('pixcrawler.tenant', :tenant, true)"
+_LIMITS = (
+    "SET LOCAL statement_timeout = '15s'; SET LOCAL lock_timeout = '3s'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '10s'; "
 )
+#: A connection that was not used for so long is asked whether it still stands before it is used, seconds.
+_DOUBTED_AFTER = 30.0
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg carries no types
+    """Begins a transaction and sets what holds in it by one message, when told so before."""
+
+    begins_with = ""
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        if query == "BEGIN;":
+            self.begins_with, query = "", query + self.begins_with
+        return str(await super().execute(query, *args, timeout=timeout))
 
 
 def open_engine(database_url: SecretStr, *, connections: int = 5) -> AsyncEngine:
     """An engine with at most that many connections. It belongs to the event loop that first uses it."""
     url = make_url(database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
     tls = {name: value for name, value in url.query.items() if name in _TLS_OPTIONS}
-    return create_async_engine(
+    engine = create_async_engine(
         url.difference_update_query(_TLS_OPTIONS),
         pool_size=connections,
         max_overflow=0,
         pool_timeout=10,
-        pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={
             # asyncpg reads these from an address only.
@@ -60,9 +77,32 @@ def open_engine(database_url: SecretStr, *, connections: int = 5) -> AsyncEngine
             "command_timeout": 20,
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": lambda: f"__pixcrawler_{uuid4().hex}__",
+            "prepared_statement_name_func": lambda: "",
+            "connection_class": _Connection,
         },
     )
+    _doubt_idle_connections(engine)
+    return engine
+
+
+def _doubt_idle_connections(engine: AsyncEngine) -> None:
+    """Replaces connections that the server has closed before they are used."""
+    pool, dialect = engine.sync_engine.pool, engine.sync_engine.dialect
+
+    def note(_: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    def doubt(connection: Any, record: Any, _: Any) -> None:
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+        if time.monotonic() - record.info.get("used_at", time.monotonic()) > _DOUBTED_AFTER:
+            try:
+                dialect.do_ping(connection)
+            except DBAPIError as error:
+                raise DisconnectionError from error
+
+    event.listen(pool, "checkin", note)
+    event.listen(pool, "checkout", doubt)
 
 
 @asynccontextmanager
@@ -73,8 +113,13 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """
     with translated_errors():
         async with engine.begin() as connection:
-            await connection.execute(_LIMITS, {"tenant": tenancy.seen()})
-            yield connection
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            # A number of a tenant, a word of ours, or nothing: never a client's text.
+            driver.begins_with = f"{_LIMITS}SET LOCAL pixcrawler.tenant = '{tenancy.seen()}';"
+            try:
+                yield connection
+            finally:
+                driver.begins_with = ""
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Transactions: which trouble may pass, that nothing outlives its limit, and that a pooler may stand between."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import pytest
@@ -8,10 +9,12 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from shared.db import session
 from shared.db.session import open_engine, transaction
 from shared.errors import DatabaseUnavailable
 from tests.core import board_at
 from tests.servers import free_port
+from tests.system import until
 
 RAISE = "DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{code}'; END $$"
 
@@ -89,6 +92,40 @@ async def test_a_connection_that_was_cut_is_unavailable_once(database_url: str, 
             await be_cut()
         assert await board.one("SELECT 1") == 1
     await admin.close()
+
+
+async def test_a_connection_that_the_server_closed_meanwhile_is_replaced(
+    database_url: str, postgres_admin_url: str
+) -> None:
+    admin = await asyncpg.connect(postgres_admin_url)
+    async with board_at(database_url, connections=1) as board:
+        async with transaction(board.engine) as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+        await admin.execute("SELECT pg_terminate_backend($1)", driver.get_server_pid())
+
+        async def is_noticed() -> bool:
+            return bool(driver.is_closed())
+
+        await until("the driver sees the connection closed", is_noticed)
+
+        assert await board.one("SELECT 1") == 1
+    await admin.close()
+
+
+async def test_only_a_connection_that_lay_idle_is_asked_whether_it_stands(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with board_at(database_url, connections=1) as board:
+        asked: list[object] = []
+        monkeypatch.setattr(board.engine.sync_engine.dialect, "do_ping", asked.append)
+
+        await board.one("SELECT 1")
+        await board.one("SELECT 1")
+        assert not asked
+
+        monkeypatch.setattr(session, "_DOUBTED_AFTER", -1.0)
+        await board.one("SELECT 1")
+        assert len(asked) == 1
 
 
 async def test_a_failed_transaction_leaves_nothing(database_url: str) -> None:
