@@ -9,7 +9,7 @@ import time
 import structlog
 from redis.exceptions import RedisError
 
-from scheduler.admission import Cell, Decision, Shut, WorkerReport, decide, learned_needs
+from scheduler.admission import Cell, ChunkNeeds, Decision, Shut, WorkerReport, decide, learned_needs
 from scheduler.priority import offset_after, offset_at_pass
 from scheduler.settings import SchedulerSettings
 from shared import metrics
@@ -24,6 +24,8 @@ from shared.trace import Trace
 from shared.tracing import note_span
 from shared.waiting import WaitingSet
 
+#: Seconds between two looks at what chunks took.
+_LEARN_EVERY = 5.0
 #: What clients read while nothing is let in.
 WAITING_FOR = {
     Shut.NOBODY_REPORTS: "a downloader: none reports",
@@ -46,6 +48,8 @@ class Admitter:
         self._waiting = waiting
         self._shut: dict[str, Shut] = {}
         self._passed_at = time.monotonic()
+        self._needs = ChunkNeeds()
+        self._learn_at = float("-inf")
         #: Why nothing is let in now; None when something may be.
         self.why: Shut | None = None
 
@@ -71,9 +75,11 @@ class Admitter:
     async def audit(self) -> bool:
         """Rebuilds the priority set when it does not hold what the rows say. False: it did, or Redis is away."""
         async with transaction(self._resources.engine) as connection:
-            expected = await slots.all_waiting(connection)
+            wait = await slots.count_waiting(connection)
         try:
-            if await self._waiting.size() != len(expected):
+            if await self._waiting.size() != wait:
+                async with transaction(self._resources.engine) as connection:
+                    expected = await slots.all_waiting(connection)
                 await self._waiting.rebuild(expected)
                 metrics.mended.labels(what="waiting_set").inc()
                 log.info("waiting_set_rebuilt", chunks=len(expected))
@@ -100,7 +106,7 @@ class Admitter:
         async with transaction(self._resources.engine) as connection:
             await slots.provide(connection, self._settings.max_chunks)
             measured = await cells.reports(connection)
-            needs = learned_needs(await slots.recent_work_bytes(connection))
+            needs = await self._learn(connection)
             held = await slots.in_flight(connection, most_bytes=needs.disk_bytes)
             paused = await stages.paused(connection)
         if PIPELINE[0].name in paused:
@@ -122,6 +128,13 @@ class Admitter:
         ]
         in_flight = sum(cell.chunks for cell in held.values())
         return decide(found, needs=needs, max_chunks=self._settings.max_chunks, in_flight=in_flight)
+
+    async def _learn(self, connection: Connection) -> ChunkNeeds:
+        """What a chunk takes, from those that ended last: they lie behind all that wait, so it is seldom looked."""
+        if time.monotonic() >= self._learn_at:
+            self._needs = learned_needs(await slots.recent_work_bytes(connection))
+            self._learn_at = time.monotonic() + _LEARN_EVERY
+        return self._needs
 
     async def _fill(self, term: Term, decision: Decision) -> list[Admitted]:
         """Looks at the next in line until the places are filled or nobody waits."""

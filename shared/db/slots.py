@@ -126,6 +126,17 @@ async def next_start(connection: AsyncConnection) -> float | None:
     return first.scalar()
 
 
+async def count_waiting(connection: AsyncConnection) -> int:
+    """How many chunks may be admitted."""
+    counted = await connection.execute(
+        text("""
+            SELECT count(*) FROM chunks JOIN jobs ON jobs.id = job_id
+            WHERE chunks.state = 'pending' AND jobs.state = ANY(:admissible)"""),
+        {"admissible": ADMISSIBLE},
+    )
+    return int(counted.scalar_one())
+
+
 async def all_waiting(connection: AsyncConnection) -> dict[int, float]:
     """Every chunk that may be admitted, with its score: what the priority set should hold."""
     rows = await connection.execute(

@@ -205,7 +205,7 @@ MECHANISMS = (
         "audit of the priority set",
         "admission goes on after Redis lost everything",
         "scheduler/admitter.py",
-        "            if await self._waiting.size() != len(expected):",
+        "            if await self._waiting.size() != wait:",
         "            if False:",
         ("tests/integration/test_waiting.py",),
     ),

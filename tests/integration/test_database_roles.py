@@ -205,6 +205,7 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "slots_in_flight": partial(slots.in_flight, most_bytes=1),
         "counted": slots.counted,
         "recent_work_bytes": slots.recent_work_bytes,
+        "count_waiting": slots.count_waiting,
         "next_waiting": partial(slots.next_waiting, count=9),
         "next_start": slots.next_start,
         "all_waiting": slots.all_waiting,
