@@ -69,7 +69,7 @@ mechanisms: .dev ## Take each mechanism away in a copy, and see a test go red
 	@"$(BIN)/python" -m tests.faults.mechanisms
 
 ##@ Measure
-bench: .dev ## Measure against img2dataset; BENCH_ARGS=--quick for some minutes instead of an hour
+bench: .dev ## Measure against img2dataset; BENCH_ARGS=--quick for ten minutes instead of half an hour
 	@"$(BIN)/python" -m tests.bench $(BENCH_ARGS)
 
 capacity: .dev ## Measure and simulate what the capacity guide says: a steady run, 1,000 streams, 10,000,000 images

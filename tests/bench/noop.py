@@ -14,6 +14,7 @@ from celery import shared_task
 
 import shared.worker
 from pixcrawler.local import services, supervisor
+from pixcrawler.local.process import PYTHON
 from shared.chunk import Chunk, StageResult, Verb
 from shared.pipeline import PIPELINE, Stage
 from shared.resources import Resources
@@ -44,7 +45,7 @@ def work(stage: Stage) -> int:
 def supervise() -> int:
     """The stack with our stages in place of the real ones."""
     real = services.installed_programs()
-    ours = {stage.service: (sys.executable, "-m", "tests.bench.noop", stage.name) for stage in PIPELINE}
+    ours = {stage.service: (*PYTHON, "tests.bench.noop", stage.name) for stage in PIPELINE}
     return supervisor.main(replace(real, services={**real.services, **ours}))
 
 

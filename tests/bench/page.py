@@ -44,6 +44,20 @@ class Section:
     origin: str = ""
 
 
+def at_least(found: float, goal: float, shape: str) -> tuple[str, str]:
+    """Two cells: what was found, and the goal with whether it was reached. `shape` formats a number."""
+    return shape.format(found), _told(f"≥ {goal:,g}", is_reached=found >= goal)
+
+
+def at_most(found: float, goal: float, shape: str) -> tuple[str, str]:
+    """As `at_least`, for what should be small."""
+    return shape.format(found), _told(f"≤ {goal:,g}", is_reached=found <= goal)
+
+
+def _told(goal: str, *, is_reached: bool) -> str:
+    return goal if is_reached else f"{goal}, **missed**"
+
+
 @dataclass(frozen=True)
 class Page:
     """A page that is written from what was measured, and where its sections are remembered."""
@@ -61,7 +75,7 @@ BENCHMARKS = Page(
     text=(
         "Measured by `make bench`, which needs nothing from elsewhere but img2dataset: it draws its own pictures, "
         "serves them itself on loopback, and runs whole processes. `make bench BENCH_ARGS=--quick` gives a first "
-        "impression in some minutes. Both contenders share the cores with the origin. Loopback flatters whoever does "
+        "impression in ten minutes. Both contenders share the cores with the origin. Loopback flatters whoever does "
         "one thing after the other; hence the far origin."
     ),
     results="results.json",

@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,23 @@ class Ground:
     folder: Path
     corpus: Corpus
     port: int
-    _runs: int = field(default_factory=lambda: int(time.time()))
+    _runs: Iterator[int] = field(default_factory=lambda: count(int(time.time())))
+
+    @property
+    def urls(self) -> int:
+        return len(self.corpus.entries)
+
+    def with_fewer(self, times: int) -> "Ground":
+        """The same with that many times fewer URLs."""
+        fewer = self.corpus.entries[: len(self.corpus.entries) // times]
+        return replace(self, corpus=replace(self.corpus, entries=fewer))
 
     def fresh(self) -> Path:
         """An empty place for a dataset, never used before: our services know a run by its destination."""
-        self._runs += 1
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)  # what a stopping stack still wrote there harms nobody
-        return out / f"run-{self._runs}"
+        return out / f"run-{next(self._runs)}"
 
     def url_list(self, *, is_late: bool) -> Path:
         listed = self.folder / f"urls-{len(self.corpus.entries)}{'-late' if is_late else ''}.txt"

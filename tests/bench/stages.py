@@ -31,6 +31,8 @@ class Alone:
 
 def alone(ground: Ground, images: int) -> Section:
     """`images`: how many each worker works through, a first chunk apart."""
+    if ground.corpus.good < 2 * ROWS:
+        raise ValueError(f"a first chunk and another one need {2 * ROWS:,} good images; choose more --urls")
     rows = []
     for stage, depth in _STAGES:
         one, two = (_run(ground, stage, depth, workers, images) for workers in (1, 2))
