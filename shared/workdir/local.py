@@ -86,10 +86,10 @@ class LocalWorkArea:
 
     async def discard(self, key: WorkKey) -> None:
         folder = self._folder(key)
-        await asyncio.to_thread(_remove_folders, folder, _unpublished(folder))
+        await asyncio.to_thread(self._remove_folders, folder, _unpublished(folder))
 
     async def remove(self, job: UUID, chunk: int) -> None:
-        await asyncio.to_thread(_remove_folders, self._chunk_folder(job, chunk))
+        await asyncio.to_thread(self._remove_folders, self._chunk_folder(job, chunk))
 
     async def older_than(self, age: timedelta) -> AsyncIterator[WorkKey]:
         for key in await asyncio.to_thread(self._older_than, age):
@@ -100,6 +100,15 @@ class LocalWorkArea:
 
     def _chunk_folder(self, job: UUID, chunk: int) -> Path:
         return self._root / str(job) / str(chunk)
+
+    def _remove_folders(self, *folders: Path) -> None:
+        """Removes sibling folders, and those above them as far as they are empty then, but never the root."""
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        for above in folders[0].parents:
+            if above == self._root:
+                return
+            _remove_if_empty(above)
 
     def _older_than(self, age: timedelta) -> list[WorkKey]:
         latest = time.time() - age.total_seconds()
@@ -120,14 +129,6 @@ class LocalWorkArea:
 
 def _unpublished(folder: Path) -> Path:
     return folder.with_name(folder.name + _UNPUBLISHED)
-
-
-def _remove_folders(*folders: Path) -> None:
-    """Removes sibling folders, and the folders above them as far as they are empty then (chunk, job)."""
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    for above in (folders[0].parent, folders[0].parent.parent):
-        _remove_if_empty(above)
 
 
 def _make_empty(unpublished: Path, published: Path) -> None:

@@ -112,6 +112,16 @@ async def test_removing_a_chunk_takes_all_of_it_and_nothing_else(hosts: Hosts) -
     assert (await hosts("c").open(other, "pack")).read_bytes() == b"stays"
 
 
+async def test_the_last_chunk_that_goes_leaves_room_for_the_next(hosts: Hosts) -> None:
+    area = hosts("a")
+    await published(area, pack=b"the last one")
+    await area.remove(JOB, 3)
+
+    await published(area, pack=b"the next one")
+
+    assert (await area.open(KEY, "pack")).read_bytes() == b"the next one"
+
+
 async def test_a_chunk_that_left_a_hosts_hands_can_come_back(hosts: Hosts) -> None:
     await published(hosts("a"), pack=b"bodies")
     there = hosts("b")
