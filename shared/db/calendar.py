@@ -55,7 +55,11 @@ class Listed:
 
 
 async def provide(connection: AsyncConnection, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Makes the entries of the house, by name with their schedules, what they should be; a paused one stays paused."""
+    """Makes the entries of the house, by name with their schedules, what they should be; a paused one stays paused.
+
+    Rows are locked in the order of their names, as by all who plan.
+    """
+    names = sorted(entries)
     await connection.execute(
         text("""
             INSERT INTO calendar AS kept (name, schedule, arguments)
@@ -63,11 +67,11 @@ async def provide(connection: AsyncConnection, entries: Mapping[str, Mapping[str
             FROM unnest(CAST(:names AS text[]), CAST(:schedules AS text[])) AS wanted (name, schedule)
             ON CONFLICT (name) DO UPDATE SET schedule = excluded.schedule, arguments = excluded.arguments
             WHERE kept.schedule <> excluded.schedule"""),
-        {"names": list(entries), "schedules": [json.dumps(dict(schedule)) for schedule in entries.values()]},
+        {"names": names, "schedules": [json.dumps(dict(entries[name])) for name in names]},
     )
     await connection.execute(
         text("DELETE FROM calendar WHERE arguments ->> 'of' = 'house' AND name <> ALL(:names)"),
-        {"names": list(entries)},
+        {"names": names},
     )
 
 

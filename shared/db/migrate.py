@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.db.schema import HEAD, version
@@ -24,6 +25,9 @@ if TYPE_CHECKING:  # Alembic is loaded only when there is something to migrate
 _FOLDER = Path(__file__).parent / "migrations"
 #: Any number that no other program uses for an advisory lock in this database.
 _LOCK = 7_135_022_001
+#: SQLSTATE of a transaction that waited for one which waited for it: services take locks in an order of their own.
+_DEADLOCK = "40P01"
+_MOST_TRIES = 10
 
 
 def config(connection: Connection) -> "Config":
@@ -37,14 +41,21 @@ def config(connection: Connection) -> "Config":
 
 
 async def migrate(engine: AsyncEngine, step: Callable[["Config"], None]) -> None:
-    """Runs an Alembic command in one transaction, alone."""
+    """Runs an Alembic command in one transaction, alone; anew when PostgreSQL ends it for the sake of a service."""
 
     def run(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         step(config(connection))
 
-    async with engine.begin() as connection:
-        await connection.run_sync(run)
+    for tries_left in reversed(range(_MOST_TRIES)):
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(run)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _DEADLOCK or not tries_left:
+                raise
+        else:
+            return
 
 
 async def upgrade(database_url: SecretStr) -> None:

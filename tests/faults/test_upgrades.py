@@ -1,5 +1,7 @@
 """The schema is brought to a new version while services of the version before are at work."""
 
+from contextlib import suppress
+
 import asyncpg
 import pytest
 
@@ -20,32 +22,40 @@ BACK = f"""
     UPDATE alembic_version SET version_num = '{HEAD}'"""
 
 
+async def migrate(owner: "asyncpg.Connection[asyncpg.Record]", statements: str) -> None:
+    """All of it or nothing, and anew while services stand in its way: as `shared.db.migrate` does."""
+    for _ in range(10):
+        with suppress(asyncpg.DeadlockDetectedError):
+            async with owner.transaction():
+                await owner.execute(statements)
+            return
+    raise AssertionError("services stood in the way ten times")
+
+
 async def test_services_work_on_while_the_next_versions_migration_runs(ours: World) -> None:
     job = await ours.under_way()
     owner = await asyncpg.connect(ours.system.database_url, timeout=30)
 
     try:
-        async with owner.transaction():
-            await owner.execute(FORTH)
+        await migrate(owner, FORTH)
         ours.heal()
 
         await ours.has_kept_its_promises(job)
         assert ours.dead() == []
     finally:
-        async with owner.transaction():
-            await owner.execute(BACK)
+        await migrate(owner, BACK)
         await owner.close()
 
 
 async def test_a_service_of_the_version_before_does_not_start_after_the_migration(ours: World) -> None:
     """Its next version does; chunks that it left are taken up then."""
     owner = await asyncpg.connect(ours.system.database_url, timeout=30)
-    await owner.execute(FORTH)
+    await migrate(owner, FORTH)
     try:
         service = ours.system.start("uploader", STARTUP_TIMEOUT_SECONDS="0.5")
 
         assert service.process.wait(30) == 1
         assert "the schema is at next" in service.said()
     finally:
-        await owner.execute(BACK)
+        await migrate(owner, BACK)
         await owner.close()

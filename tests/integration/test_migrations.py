@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
@@ -104,3 +105,20 @@ async def test_the_index_of_chunks_in_flight_covers_exactly_the_declared_states(
         made = await board.one("SELECT indexdef FROM pg_indexes WHERE indexname = 'chunks_in_flight'")
 
     assert {state for state in ChunkState if f"'{state}'" in made} == SLOT_STATES
+
+
+async def test_a_migration_that_a_service_stands_in_the_way_of_is_run_anew(database_url: str) -> None:
+    runs = 0
+
+    def lose_to_a_service_once(config: Config) -> None:
+        nonlocal runs
+        runs += 1
+        config.attributes["connection"].execute(text("CREATE TABLE made_once (id int)"))
+        if runs == 1:
+            config.attributes["connection"].execute(text("DO $$ BEGIN RAISE deadlock_detected; END $$"))
+
+    engine = open_engine(SecretStr(database_url))
+    await migrate.migrate(engine, lose_to_a_service_once)
+    await engine.dispose()
+
+    assert runs == 2

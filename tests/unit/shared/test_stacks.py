@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from shared.runtime import LoopThread
 from shared.stacks import stacks, tell_when_asked
+from tests.system import until
 
 
 @pytest.fixture
@@ -28,12 +29,14 @@ def hanging() -> Iterator[LoopThread]:
     thread.close()
 
 
-def test_a_task_that_waits_in_another_threads_loop_is_told(hanging: LoopThread) -> None:
-    told = stacks()
+async def test_a_task_that_waits_in_another_threads_loop_is_told(hanging: LoopThread) -> None:
+    async def is_told() -> bool:
+        return "wait_for_what_never_comes" in stacks()
 
-    assert "wait_for_what_never_comes" in told
-    assert "thread hanging" in told
-    assert "test_a_task_that_waits" in told
+    await until("the waiting task is told", is_told)
+
+    assert "thread hanging" in stacks()
+    assert "test_a_task_that_waits" in stacks()
 
 
 def test_a_signal_is_answered_with_one_log_line() -> None:
