@@ -236,11 +236,8 @@ class _Work:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
     def _watch(self, event: int, fd: int, _multi: object, _data: object) -> None:
-        is_known = fd in self.selector.get_map()
-        if event == pycurl.POLL_REMOVE:
-            if is_known:
-                self.selector.unregister(fd)
-        elif is_known:
-            self.selector.modify(fd, _SELECT_OF[event])
-        else:
+        # Forgotten and learned anew, never modified: the number may be that of a socket which went without a word.
+        if fd in self.selector.get_map():
+            self.selector.unregister(fd)
+        if event != pycurl.POLL_REMOVE:
             self.selector.register(fd, _SELECT_OF[event])

@@ -1,5 +1,6 @@
 """Being the lone scheduler: the lease, renewed in time, and given up on any doubt."""
 
+import asyncio
 import os
 import socket
 import time
@@ -29,6 +30,7 @@ class Leadership:
         self._engine = engine
         self._lease = lease
         self._holder = f"scheduler-{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self._asking = asyncio.Lock()
         self._term: Term | None = None
         self._renew_at = float("-inf")
         self._trusted_until = float("-inf")
@@ -37,9 +39,13 @@ class Leadership:
 
     async def term(self) -> Term | None:
         """The term we lead in; None while another leads or the database is away. Renews the lease when it is time."""
-        asked_at = time.monotonic()
-        if self._term and asked_at < min(self._renew_at, self._trusted_until):
-            return self._term
+        async with self._asking:  # of two who ask at once, one takes it, and the other finds it taken
+            asked_at = time.monotonic()
+            if self._term and asked_at < min(self._renew_at, self._trusted_until):
+                return self._term
+            return await self._ask(asked_at)
+
+    async def _ask(self, asked_at: float) -> Term | None:
         try:
             async with transaction(self._engine) as connection:
                 term = await leader.acquire(connection, self._holder, lease=self._lease)

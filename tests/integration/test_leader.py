@@ -33,6 +33,15 @@ async def test_of_many_that_ask_at_once_one_leads(database_url: str) -> None:
         assert len([term for term in terms if term]) == 1
 
 
+async def test_all_works_of_one_scheduler_that_ask_at_once_hear_that_it_leads(database_url: str) -> None:
+    async with board_at(database_url, connections=8) as board:
+        leadership = Leadership(board.engine)
+
+        terms = await asyncio.gather(*(leadership.term() for _ in range(8)))
+
+        assert [term.number if term else None for term in terms] == [1] * 8
+
+
 async def test_renewing_in_time_keeps_the_term(database_url: str) -> None:
     async with board_at(database_url) as board:
         first = await _acquire(board, "first")

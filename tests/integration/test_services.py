@@ -241,6 +241,7 @@ def _is_set(held: Origin) -> Callable[[], Awaitable[bool]]:
     return is_set
 
 
+@pytest.mark.timeout(240)
 async def test_a_second_scheduler_stands_by_and_takes_over(
     system: System, scheduler: Service, board: Board, origin: SampleOrigin
 ) -> None:
@@ -251,7 +252,7 @@ async def test_a_second_scheduler_stands_by_and_takes_over(
 
         assert scheduler.stop() == 0
         job = await board.submit(system.spool, urls_of(origin, 5), system.folder / "succession")
-        await until("the job has ended", lambda: board.has_ended(job))
+        await until("the job has ended", lambda: board.has_ended(job), limit_seconds=150)
 
         assert await board.job_state(job) is JobState.COMPLETED
         assert second.metric("pixcrawler_scheduler_leader") == 1
