@@ -25,6 +25,7 @@ from gateway.settings import GatewaySettings
 from pixcrawler import cli
 from pixcrawler.commands import exits
 from shared import metrics, pipeline, reasons, recipe, records
+from shared.egress import EgressSettings
 from shared.settings import ENV_PREFIX, Settings, StorageSettings, WorkerSettings
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -61,6 +62,7 @@ def settings_classes() -> dict[str, type[StorageSettings]]:
         "Object stores": StorageSettings,
         "Every service": Settings,
         "Every stage": WorkerSettings,
+        "Whoever asks other hosts": EgressSettings,
     }
     for service in SERVICES:
         if (Path(__file__).parents[1] / service / "settings.py").exists():
@@ -91,8 +93,8 @@ def _settings() -> Iterator[str]:
         "Services read their settings from the environment, once, at start. All mistakes are reported together, by",
         "the name of the variable, and the service ends with exit code 78. Lists and mappings are written as JSON.",
         "A service reads its own variables and those of *Every service* and *Object stores*; the downloader, the",
-        "validator and the uploader also read *Every stage*. A row that appears again below has another default",
-        "there.",
+        "validator and the uploader also read *Every stage*; the gateway, the scheduler and the downloader *Whoever",
+        "asks other hosts*. A row that appears again below has another default there.",
     )
     for title, owner in settings_classes().items():
         fields = own_fields(owner)

@@ -27,10 +27,12 @@ from gateway.routes import (
     system,
     takedowns,
     tenants,
+    webhooks,
 )
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.watch import JobWatch, read_figures
+from shared.egress import NOTICE_PORTS, Egress
 from shared.resources import Resources, open_resources
 from shared.version import VERSION
 
@@ -56,7 +58,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(jobs.router(settings), max_body_size=_MOST_BYTES)
     app.include_router(revisions.router(settings), max_body_size=_MOST_BYTES)
     app.include_router(manifests.routes)  # counts what arrives by itself
-    for module in (calendar, events, failed, images, keys, poison, stages, system, takedowns, tenants):
+    for module in (calendar, events, failed, images, keys, poison, stages, system, takedowns, tenants, webhooks):
         app.include_router(module.routes, max_body_size=_MOST_BYTES)
     openapi.install(app)
     return app
@@ -86,5 +88,6 @@ def build_services(settings: GatewaySettings, resources: Resources) -> Services:
         watch=watch,
         indexes=IndexCache(),
         keyring=Keyring(),
+        notices=Egress.of(settings, NOTICE_PORTS),
         limiter=RateLimiter(resources.redis, limit=settings.requests_a_minute),
     )

@@ -43,6 +43,8 @@ class Code(StrEnum):
     REDRIVEN_TOO_OFTEN = "redriven_too_often"  #: the chunk failed again and again; insist, or drop it
     DATASET_BUSY = "dataset_busy"  #: another job is changing the dataset
     NOTHING_TO_RETRY = "nothing_to_retry"  #: no row of the dataset is rejected for one of the reasons
+    TOO_MANY_WEBHOOKS = "too_many_webhooks"  #: the tenant has as many as it may
+    TOO_MANY_NOTICES = "too_many_notices"  #: as many deliveries wait for the webhook as may
     JOB_CANCELLING = "job_cancelling"  #: a job that is being cancelled cannot be paused or resumed
     IDEMPOTENCY_RUNNING = "idempotency_running"  #: the first request with that key has not ended yet
     PRECONDITION_FAILED = "precondition_failed"  #: it has changed since the ETag of If-Match was read
@@ -84,6 +86,8 @@ _STATUS = {
     Code.REDRIVEN_TOO_OFTEN: HTTPStatus.CONFLICT,
     Code.DATASET_BUSY: HTTPStatus.CONFLICT,
     Code.NOTHING_TO_RETRY: HTTPStatus.CONFLICT,
+    Code.TOO_MANY_WEBHOOKS: HTTPStatus.CONFLICT,
+    Code.TOO_MANY_NOTICES: HTTPStatus.CONFLICT,
     Code.JOB_CANCELLING: HTTPStatus.CONFLICT,
     Code.IDEMPOTENCY_RUNNING: HTTPStatus.CONFLICT,
     Code.PRECONDITION_FAILED: HTTPStatus.PRECONDITION_FAILED,

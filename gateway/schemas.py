@@ -35,11 +35,13 @@ Text = Annotated[str, Field(max_length=16_384), AfterValidator(storable)]
 Scalar = Text | int | float | bool | None
 
 
-class _Request(BaseModel):
+class StrictRequest(BaseModel):
+    """A request's body, or a part of it."""
+
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class Source(_Request):
+class Source(StrictRequest):
     """Where the list of URLs is: exactly one of the three."""
 
     rows: list[dict[ColumnName, Scalar]] | None = Field(
@@ -62,7 +64,7 @@ class Source(_Request):
         return self
 
 
-class ListOptions(_Request):
+class ListOptions(StrictRequest):
     """How the list is read."""
 
     format: _FORMATS | None = Field(default=None, description="None: as the file's name tells")
@@ -75,7 +77,7 @@ class ListOptions(_Request):
         return None if self.format is None else ListFormat(self.format)
 
 
-class DestinationIn(_Request):
+class DestinationIn(StrictRequest):
     """Where the dataset is to lie."""
 
     url: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(storable)] = Field(
@@ -87,7 +89,7 @@ class DestinationIn(_Request):
     )
 
 
-class JobIn(_Request):
+class JobIn(StrictRequest):
     """A request for a dataset."""
 
     model_config = ConfigDict(
@@ -111,7 +113,7 @@ class JobIn(_Request):
     recipe: Annotated[Recipe, BeforeValidator(_strict_recipe)] = Field(default_factory=Recipe)
 
 
-class AppendIn(_Request):
+class AppendIn(StrictRequest):
     """More rows for a dataset. How the list is read is as with the job before, but for what is given."""
 
     model_config = ConfigDict(
@@ -132,7 +134,7 @@ def _known_reason(value: object) -> object:
     return Reason(value) if isinstance(value, str) and value in set(Reason) else value
 
 
-class RetryIn(_Request):
+class RetryIn(StrictRequest):
     """Which rejected rows of a dataset are taken again."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reasons": ["connect_timeout", "http_server_error"]}]})
@@ -145,7 +147,7 @@ class RetryIn(_Request):
     )
 
 
-class CloneIn(_Request):
+class CloneIn(StrictRequest):
     """Another dataset from a job's list."""
 
     model_config = ConfigDict(
@@ -260,7 +262,7 @@ class ManifestOut(BaseModel):
     sha256: str
 
 
-class TakedownIn(_Request):
+class TakedownIn(StrictRequest):
     """What is to be neither fetched nor stored any more, in any dataset."""
 
     kind: Literal["url", "host", "sha256", "phash"] = Field(
@@ -302,7 +304,7 @@ class TakedownPage(BaseModel):
     next_cursor: str | None
 
 
-class FailedChoice(_Request):
+class FailedChoice(StrictRequest):
     """Which failed chunks are meant: all that meet what is given, and something must be given."""
 
     chunk: Annotated[int, Field(ge=1, lt=2**63)] | None = Field(default=None, description="That chunk")

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from shared.egress import EgressSettings
 from shared.pipeline import Tier
 from shared.quotas import Quota
-from shared.settings import Settings
 from shared.storage import Destination, Scheme
 
 _MIB = 1024**2
@@ -15,7 +15,7 @@ _MIB = 1024**2
 EVERYWHERE = "*"
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(EgressSettings):
     """What the gateway adds to what all services share."""
 
     listen_host: str = Field(default="127.0.0.1", description="Where the REST API listens")

@@ -17,6 +17,8 @@ from pixcrawler.models import (
     CloneRequest,
     Decided,
     Deletion,
+    Delivery,
+    DeliveryPage,
     FailedChoice,
     FailedChunkDetail,
     FailedChunkPage,
@@ -31,20 +33,27 @@ from pixcrawler.models import (
     PoisonPage,
     RedriveRequest,
     RetryRequest,
+    RotateSecretRequest,
     Submission,
     Takedown,
     TakedownPage,
     TakedownRequest,
+    Webhook,
+    WebhookList,
+    WebhookRequest,
+    WebhookWithSecret,
 )
-from pixcrawler.words import ImageStatus, TakedownKind
+from pixcrawler.words import DeliveryState, ImageStatus, TakedownKind
 
 Answer = TypeVar("Answer", bound=BaseModel)
 JobId = UUID | str
+WebhookId = UUID | str
 #: Rows, jobs or takedowns asked for at a time.
 _IMAGES_A_PAGE = 500
 _JOBS_A_PAGE = 50
 _TAKEDOWNS_A_PAGE = 500
 _FAILED_A_PAGE = 100
+_DELIVERIES_A_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,48 @@ def retry(job_id: JobId, request: RetryRequest) -> Call[Job]:
 
 def clone(job_id: JobId, request: CloneRequest) -> Call[Job]:
     return Call("POST", f"{path_of(job_id)}/clone", Job, json=request.body())
+
+
+def create_webhook(request: WebhookRequest) -> Call[WebhookWithSecret]:
+    return Call("POST", "/v1/webhooks", WebhookWithSecret, json=request.body())
+
+
+def webhooks() -> Call[WebhookList]:
+    return Call("GET", "/v1/webhooks", WebhookList)
+
+
+def webhook(webhook_id: WebhookId) -> Call[Webhook]:
+    return Call("GET", _webhook_path(webhook_id), Webhook)
+
+
+def delete_webhook(webhook_id: WebhookId) -> Call[Webhook]:
+    return Call("DELETE", _webhook_path(webhook_id), Webhook)
+
+
+def rotate_webhook(webhook_id: WebhookId, request: RotateSecretRequest) -> Call[WebhookWithSecret]:
+    return Call("POST", f"{_webhook_path(webhook_id)}/rotate", WebhookWithSecret, json=request.body())
+
+
+def enable_webhook(webhook_id: WebhookId) -> Call[Webhook]:
+    return Call("POST", f"{_webhook_path(webhook_id)}/enable", Webhook)
+
+
+def test_webhook(webhook_id: WebhookId) -> Call[Delivery]:
+    return Call("POST", f"{_webhook_path(webhook_id)}/test", Delivery)
+
+
+def deliveries(webhook_id: WebhookId, state: DeliveryState | None, cursor: str | None) -> Call[DeliveryPage]:
+    params = _given(state=state, cursor=cursor, limit=_DELIVERIES_A_PAGE)
+    return Call("GET", f"{_webhook_path(webhook_id)}/deliveries", DeliveryPage, params=params)
+
+
+def redeliver(webhook_id: WebhookId, delivery_id: UUID | str) -> Call[Delivery]:
+    place = f"{_webhook_path(webhook_id)}/deliveries/{quote(str(delivery_id), safe='')}"
+    return Call("POST", f"{place}/redeliver", Delivery)
+
+
+def _webhook_path(webhook_id: WebhookId) -> str:
+    return f"/v1/webhooks/{quote(str(webhook_id), safe='')}"
 
 
 def take_down(request: TakedownRequest) -> Call[Takedown]:

@@ -14,6 +14,7 @@ from typer import Argument, Option
 
 from pixcrawler import cli_admin
 from pixcrawler.cli_jobs import jobs
+from pixcrawler.cli_webhooks import webhooks
 from pixcrawler.commands.ending import guarded
 from pixcrawler.commands.exits import Failure
 from pixcrawler.commands.interrupts import Interrupts
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 admin = typer.Typer(help="For administrators of a gateway.", no_args_is_help=True)
 app.add_typer(jobs, name="job")
+app.add_typer(webhooks, name="webhook")
 app.add_typer(admin, name="admin")
 cli_admin.add_to(admin)
 

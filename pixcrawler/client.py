@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 import httpx2
 
 from pixcrawler import calls
-from pixcrawler.calls import Answer, Call, JobId
+from pixcrawler.calls import Answer, Call, JobId, WebhookId
 from pixcrawler.connection import (
     BLOCK_BYTES,
     RECONNECT_SECONDS,
@@ -26,6 +27,7 @@ from pixcrawler.models import (
     CloneRequest,
     Decided,
     Deletion,
+    Delivery,
     FailedChoice,
     FailedChunk,
     FailedChunkDetail,
@@ -37,12 +39,16 @@ from pixcrawler.models import (
     PoisonMessage,
     RedriveRequest,
     RetryRequest,
+    RotateSecretRequest,
     Submission,
     Takedown,
     TakedownRequest,
+    Webhook,
+    WebhookRequest,
+    WebhookWithSecret,
 )
 from pixcrawler.retry import PASSING, Retries
-from pixcrawler.words import ImageStatus, TakedownKind
+from pixcrawler.words import DeliveryState, ImageStatus, Notice, TakedownKind
 
 Body = Callable[[], Iterator[bytes]]
 
@@ -140,6 +146,46 @@ class Client:
 
     def resume(self, job_id: JobId) -> Job:
         return self._ask(calls.move(job_id, "resume"))
+
+    def create_webhook(self, url: str, events: Sequence[Notice] | None = None) -> WebhookWithSecret:
+        """Tells that URL of the end of jobs; keep the secret, by which `pixcrawler.webhooks.verify` checks notices."""
+        chosen = None if events is None else list(events)
+        return self._ask(calls.create_webhook(WebhookRequest(url=url, events=chosen)))
+
+    def webhooks(self) -> list[Webhook]:
+        """All of them, oldest first; there are never many."""
+        return (self._ask(calls.webhooks())).data
+
+    def webhook(self, webhook_id: WebhookId) -> Webhook:
+        return self._ask(calls.webhook(webhook_id))
+
+    def delete_webhook(self, webhook_id: WebhookId) -> Webhook:
+        return self._ask(calls.delete_webhook(webhook_id))
+
+    def rotate_webhook(self, webhook_id: WebhookId, *, overlap_seconds: int | None = None) -> WebhookWithSecret:
+        """Gives it another secret; for a while (None: a day) the old one signs, too."""
+        return self._ask(calls.rotate_webhook(webhook_id, RotateSecretRequest(overlap_seconds=overlap_seconds)))
+
+    def enable_webhook(self, webhook_id: WebhookId) -> Webhook:
+        """Sends to it again after a delivery had been given up."""
+        return self._ask(calls.enable_webhook(webhook_id))
+
+    def test_webhook(self, webhook_id: WebhookId) -> Delivery:
+        """Sends it a notice that says nothing; `deliveries` tells what became of it."""
+        return self._ask(calls.test_webhook(webhook_id))
+
+    def deliveries(self, webhook_id: WebhookId, *, state: DeliveryState | None = None) -> Iterator[Delivery]:
+        """What was and is to be sent to a webhook, newest first, fetched page by page."""
+        cursor = None
+        while True:
+            page = self._ask(calls.deliveries(webhook_id, state, cursor))
+            yield from page.data
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def redeliver(self, webhook_id: WebhookId, delivery_id: UUID | str) -> Delivery:
+        """Sends a notice once more, under its old id."""
+        return self._ask(calls.redeliver(webhook_id, delivery_id))
 
     def take_down(self, kind: TakedownKind, value: str, *, note: str = "", purge: bool = False) -> Takedown:
         """Forbids to fetch or to store it, in any dataset; `purge` deletes what is stored. For administrators."""

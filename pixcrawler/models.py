@@ -13,12 +13,14 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from pixcrawler.words import (
+    DeliveryState,
     Depth,
     ImageFormat,
     ImageKind,
     JobKind,
     JobState,
     ListFormat,
+    Notice,
     OutputFormat,
     ResizeMode,
     TakedownKind,
@@ -116,6 +118,19 @@ class CloneRequest(_Request):
     recipe: Recipe | None = None
 
 
+class WebhookRequest(_Request):
+    """Where to tell of which events; by default of the end of every job."""
+
+    url: str
+    events: list[Notice] | None = None
+
+
+class RotateSecretRequest(_Request):
+    """For how long the old secret signs beside the new one."""
+
+    overlap_seconds: int | None = None
+
+
 class TakedownRequest(_Request):
     """What is to be neither fetched nor stored any more."""
 
@@ -208,6 +223,53 @@ class Job(Answered):
     @property
     def ended_rows(self) -> int:
         return self.accepted + self.rejected_rows
+
+
+class Webhook(Answered):
+    """Where a tenant is told of its jobs."""
+
+    id: UUID
+    url: str
+    events: list[str]
+    created_at: datetime
+    old_secret_until: datetime | None
+    #: Nothing is sent since then.
+    disabled_at: datetime | None
+    disabled_why: str
+
+
+class WebhookWithSecret(Webhook):
+    """A webhook and its secret, which is told once."""
+
+    secret: str
+
+
+class WebhookList(Answered):
+    """All webhooks."""
+
+    data: list[Webhook]
+
+
+class Delivery(Answered):
+    """A notice, and how its delivery went."""
+
+    id: UUID
+    event: str
+    payload: Mapping[str, Any]
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+    created_at: datetime
+
+
+class DeliveryPage(Answered):
+    """Deliveries, newest first."""
+
+    data: list[Delivery]
+    next_cursor: str | None
 
 
 class Manifest(Answered):

@@ -33,6 +33,24 @@ class JobKind(StrEnum):
     RETRY = "retry"
 
 
+class Notice(StrEnum):
+    """Events that webhooks tell of."""
+
+    JOB_COMPLETED = "job.completed"
+    JOB_COMPLETED_WITH_FAILURES = "job.completed_with_failures"
+    JOB_FAILED = "job.failed"
+    JOB_CANCELLED = "job.cancelled"
+    TEST = "webhook.test"
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery of a webhook stands."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
 class ListFormat(StrEnum):
     """Formats of a list; each may also be gzipped."""
 

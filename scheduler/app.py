@@ -10,10 +10,12 @@ from scheduler.caretaker import Caretaker
 from scheduler.housekeeper import Housekeeper
 from scheduler.leadership import Leadership
 from scheduler.loop import Loop
+from scheduler.notifier import Notifier
 from scheduler.planner import Planner
 from scheduler.settings import SchedulerSettings
 from scheduler.truth import begin_series
 from shared.broker import build_app
+from shared.egress import NOTICE_PORTS, Egress
 from shared.errors import PixCrawlerError
 from shared.health import HealthServer
 from shared.logs import set_up_logs
@@ -45,6 +47,7 @@ async def serve(settings: SchedulerSettings) -> None:
             Admitter(settings, resources, waiting),
             Caretaker(settings, resources, app, leadership),
             Calendar(resources, app, Housekeeper(settings, resources).errands()),
+            Notifier(resources, Egress.of(settings, NOTICE_PORTS)),
             wakeup,
             app,
             tick=timedelta(seconds=settings.tick_seconds),

@@ -10,7 +10,7 @@ from scheduler.housekeeping import tidy_spool
 from scheduler.settings import SchedulerSettings
 from shared import calendar
 from shared.db import calendar as runs
-from shared.db import retention
+from shared.db import deliveries, retention
 from shared.db.calendar import Run
 from shared.db.leader import Term
 from shared.db.session import transaction
@@ -60,6 +60,7 @@ class Housekeeper:
             place = following
         async with transaction(self._resources.engine) as connection:
             await runs.forget_runs(connection, keep=keep)
+            await deliveries.forget(connection, keep=keep)
         _say("moves", gone)
 
     async def forget_fingerprints(self) -> None:

@@ -2,7 +2,8 @@
 
 Only the leader acts. What takes long or waits for a client's destination runs beside the loop, so that it is never
 in the way of admission: planning, a part at a time; closing chunks; purging some; clearing what dropped ones left;
-finishing jobs; the calendar; deleting datasets.
+finishing jobs; the calendar; deleting datasets; telling tenants what became of
+their jobs.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from scheduler.calendar import Calendar
 from scheduler.caretaker import Caretaker
 from scheduler.finisher import Finisher
 from scheduler.leadership import Leadership
+from scheduler.notifier import Notifier
 from scheduler.planner import Planner
 from scheduler.purger import Purger
 from scheduler.remover import Remover
@@ -65,6 +67,7 @@ class Loop:
         admitter: Admitter,
         caretaker: Caretaker,
         calendar: Calendar,
+        notifier: Notifier,
         wakeup: Wakeup,
         app: Celery,
         *,
@@ -84,6 +87,7 @@ class Loop:
         self._purger = Purger(resources)
         self._sweeper = Sweeper(resources)
         self._remover = Remover(resources)
+        self._notifier = notifier
         self._chores = (
             _Chore(timedelta(0), self._admit),
             _Chore(timedelta(0), caretaker.ring),
@@ -102,6 +106,7 @@ class Loop:
             (self._purger.purge, _REST),
             (self._sweeper.sweep, _REST),
             (self._remover.remove, _REST),
+            (notifier.notify, _REST),
             (self._tell_truth, _TRUTH_EVERY),
             (calendar.keep_calendar, _CALENDAR_EVERY),
         )
@@ -135,7 +140,7 @@ class Loop:
             for task in beside:
                 task.cancel()
             await asyncio.wait(beside)
-            await self._finisher.close()
+            await asyncio.gather(self._finisher.close(), self._notifier.close())
             await self._leadership.resign()
 
     async def _turn(self) -> None:

@@ -3,11 +3,11 @@
 from pydantic import Field, SecretStr
 
 from shared.db.bells import RING_AGAIN
+from shared.egress import EgressSettings
 from shared.pipeline import LEADER_LEASE, MAX_CHUNKS
-from shared.settings import Settings
 
 
-class SchedulerSettings(Settings):
+class SchedulerSettings(EgressSettings):
     """Read from `PIXCRAWLER_<NAME>`, as all settings."""
 
     database_direct_url: SecretStr | None = Field(

@@ -20,7 +20,8 @@ class Errand(StrEnum):
 
     TIDY_SPOOL = "tidy_spool"  #: lists, plans and uploads that no job has needed for long
     FORGET_KEYS = "forget_keys"  #: API keys that expired or were revoked long ago
-    FORGET_HISTORY = "forget_history"  #: the moves of chunks of jobs that ended long ago, and old runs of the calendar
+    #: moves of chunks of jobs that ended long ago, old runs of the calendar, old deliveries of webhooks
+    FORGET_HISTORY = "forget_history"
     FORGET_FINGERPRINTS = "forget_fingerprints"  #: of datasets to which nothing was added for long
 
 

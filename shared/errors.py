@@ -4,11 +4,13 @@
     ├── TransientError        trouble that may pass and is nobody's fault: no attempt is burned
     │   ├── StoreUnavailable  the object store is away, slow or throttling
     │   ├── WorkAreaFull      no bytes or inodes left on the work volume
+    │   ├── PlaceUnavailable  a host that a client named does not answer as it should
     │   ├── DatabaseUnavailable
     │   └── UnknownRecipe     the job is of another version, whose workers can read it
     ├── ChunkError            this chunk went wrong: an attempt is burned, then it fails
     ├── PermanentError        no retry can mend it
     │   ├── StoreRefused      credentials, permission, missing container
+    │   ├── PlaceRefused      a URL that a client named may not be asked, or says no
     │   └── BadSource         the list cannot be read
     ├── WorkAreaGone          what an earlier stage left is not there: the chunk starts again
     └── ClaimLost             somebody else owns the chunk now: stop quietly
@@ -38,6 +40,10 @@ class WorkAreaFull(TransientError):
     code = "work_area_full"
 
 
+class PlaceUnavailable(TransientError):
+    code = "place_unavailable"
+
+
 class DatabaseUnavailable(TransientError):
     code = "database_unavailable"
 
@@ -56,6 +62,10 @@ class PermanentError(PixCrawlerError):
 
 class StoreRefused(PermanentError):
     code = "store_refused"
+
+
+class PlaceRefused(PermanentError):
+    code = "place_refused"
 
 
 class BadSource(PermanentError):

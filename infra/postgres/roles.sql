@@ -60,6 +60,9 @@ GRANT SELECT ON slots, cells TO pixcrawler_gateway;
 GRANT SELECT (name, expires_at, figures, figures_at) ON leader TO pixcrawler_gateway;
 GRANT INSERT, DELETE ON paused_stages TO pixcrawler_gateway;
 GRANT USAGE ON SEQUENCE blocked_id_seq TO pixcrawler_gateway;
+-- Clients make webhooks and look at what was sent to them. Whoever replaces a secret reads the one before.
+GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks TO pixcrawler_gateway;
+GRANT SELECT, INSERT, UPDATE (state, attempts, next_attempt_at) ON webhook_deliveries TO pixcrawler_gateway;
 
 -- The scheduler: plans, admits, mends and finishes. It neither makes jobs nor changes what was asked for.
 GRANT SELECT ON tenants, slots, cells, leader, objects TO pixcrawler_scheduler;
@@ -78,6 +81,11 @@ GRANT INSERT, UPDATE ON leader TO pixcrawler_scheduler;
 GRANT SELECT (id, key, is_complete, created_at), DELETE ON uploads TO pixcrawler_scheduler;
 GRANT SELECT (created_at), DELETE ON idempotency_keys TO pixcrawler_scheduler;
 GRANT USAGE ON SEQUENCE chunks_id_seq TO pixcrawler_scheduler;
+
+-- It tells tenants by their webhooks what became of their jobs.
+GRANT SELECT, UPDATE (disabled_at, disabled_why, rests_until) ON webhooks TO pixcrawler_scheduler;
+GRANT SELECT, INSERT, DELETE, UPDATE (state, attempts, next_attempt_at, delivered_at, last_status, last_error)
+    ON webhook_deliveries TO pixcrawler_scheduler;
 
 -- It also deletes what was taken down, and writes down that it did. It may not see which bytes a row holds.
 GRANT SELECT ON blocked TO pixcrawler_scheduler;
@@ -120,7 +128,7 @@ GRANT SELECT ON blocked TO pixcrawler_downloader, pixcrawler_uploader;
 GRANT SELECT, INSERT, DELETE ON fingerprints TO pixcrawler_uploader;
 
 -- The second wall between tenants: of tables that belong to them the gateway sees the rows of the tenant for whom it
--- works (shared/db/tenancy.py), or all of them where it says so; other services work for all. Rows of a job go with it.
+-- works (shared/db/tenancy.py), or all of them where it says so; other services work for all. Rows of a job or a webhook go with it.
 -- Keys and tenants are looked up before anybody knows who asks, so they have no such wall.
 DO $$
 DECLARE
@@ -128,14 +136,18 @@ DECLARE
     rule text;
 BEGIN
     FOR owned IN
-        SELECT c.table_name, min(c.column_name) FILTER (WHERE c.column_name = 'tenant_id') IS NOT NULL AS has_tenant
+        SELECT c.table_name, bool_or(c.column_name = 'tenant_id') AS has_tenant,
+               bool_or(c.column_name = 'webhook_id') AS has_webhook
         FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
         WHERE c.table_schema = 'public' AND t.table_type = 'BASE TABLE'
-          AND c.column_name IN ('tenant_id', 'job_id') AND c.table_name <> 'api_keys'
+          AND c.column_name IN ('tenant_id', 'job_id', 'webhook_id') AND c.table_name <> 'api_keys'
         GROUP BY c.table_name
     LOOP
         rule := CASE WHEN owned.has_tenant
             THEN $rule$current_setting('pixcrawler.tenant', true) IN (tenant_id::text, 'everyone')$rule$
+            WHEN owned.has_webhook
+            THEN format($rule$current_setting('pixcrawler.tenant', true) = 'everyone'
+                        OR EXISTS (SELECT FROM webhooks WHERE webhooks.id = %I.webhook_id)$rule$, owned.table_name)
             ELSE format($rule$current_setting('pixcrawler.tenant', true) = 'everyone'
                         OR EXISTS (SELECT FROM jobs WHERE jobs.id = %I.job_id)$rule$, owned.table_name) END;
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', owned.table_name);

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.chunk import NewObject, SourceRef
+from shared.db import deliveries
 from shared.errors import StoreUnavailable, WorkAreaFull
 from shared.pipeline import FINAL_JOB_STATES, FINAL_STATES, PIPELINE, JobKind, JobState, Tier
 from shared.recipe import Recipe
@@ -162,14 +163,16 @@ async def _add_replaced(connection: AsyncConnection, job_id: UUID, replaced: Map
 
 async def stop_planning(connection: AsyncConnection, job_id: UUID, *, error_code: str, error: str) -> None:
     """The list cannot be read on: the job fails, or ends with the chunks it has."""
-    await connection.execute(
+    stopped = await connection.execute(
         text("""
             UPDATE jobs SET planned_at = clock_timestamp(), error_code = :code, error = :error, version = version + 1,
                 state = CASE WHEN planned_chunks = 0 THEN 'failed' ELSE 'running' END,
                 finished_at = CASE WHEN planned_chunks = 0 THEN clock_timestamp() END
-            WHERE id = :job AND state IN ('queued', 'planning')"""),
+            WHERE id = :job AND state IN ('queued', 'planning') RETURNING state"""),
         {"job": job_id, "code": error_code, "error": error[:2000]},
     )
+    if stopped.scalar() == JobState.FAILED:
+        await deliveries.owe(connection, job_id, JobState.FAILED)
 
 
 async def pause_for(connection: AsyncConnection, job_id: UUID, *, error_code: str, error: str) -> None:
@@ -269,13 +272,15 @@ async def first_source(connection: AsyncConnection, job_id: UUID) -> SourceRef |
 
 
 async def finish(connection: AsyncConnection, job_id: UUID, *, start: JobState, to: JobState) -> None:
-    """The job's last move."""
-    await connection.execute(
+    """The job's last move; who wants to know of it is told."""
+    moved = await connection.execute(
         text("""
             UPDATE jobs SET state = :to, finished_at = clock_timestamp(), waiting_for = '', version = version + 1
             WHERE id = :job AND state = :start"""),
         {"job": job_id, "start": start, "to": to},
     )
+    if moved.rowcount:
+        await deliveries.owe(connection, job_id, to)
 
 
 @dataclass(frozen=True, kw_only=True)

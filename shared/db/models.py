@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from shared.notices import DeliveryState
 from shared.pipeline import SLOT_STATES, ChunkState, JobKind, JobState, Outcome, Tier
 
 Json = dict[str, Any]
@@ -396,19 +397,48 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = _now()
 
 
-class WebhookDelivery(Base):
-    """A notice owed to a client."""
+class Webhook(Base):
+    """Where a tenant wants to be told of its jobs."""
 
-    __tablename__ = "webhook_deliveries"
+    __tablename__ = "webhooks"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), index=True)
     url: Mapped[str]
+    events: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    #: Signing needs it as it is, so no hash of it would do; no answer shows it again.
+    secret: Mapped[str]
+    #: Signs too until then, so that its receiver can change over at leisure.
+    old_secret: Mapped[str | None]
+    old_secret_until: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()
+    #: Nothing is sent until then: the last attempt was in vain.
+    rests_until: Mapped[datetime | None]
+    #: Nothing is sent while it is set; a delivery that was given up sets it.
+    disabled_at: Mapped[datetime | None]
+    disabled_why: Mapped[str] = mapped_column(server_default="")
+
+
+class WebhookDelivery(Base):
+    """A notice owed to a client, and afterwards the record of it."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        _one_of("state", DeliveryState, "webhook_deliveries_state"),
+        Index("webhook_deliveries_newest", "webhook_id", text("created_at DESC"), "id"),
+        Index("webhook_deliveries_due", "webhook_id", "next_attempt_at", postgresql_where=text("state = 'pending'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    webhook_id: Mapped[UUID] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
     event: Mapped[str]
+    #: What is sent: {"type", "timestamp", "data"}.
     payload: Mapped[Json]
+    state: Mapped[str] = mapped_column(server_default=DeliveryState.PENDING)
     attempts: Mapped[int] = mapped_column(server_default="0")
-    next_attempt_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime] = _now()
     delivered_at: Mapped[datetime | None]
+    last_status: Mapped[int | None]
     last_error: Mapped[str | None]
     created_at: Mapped[datetime] = _now()
 

@@ -1,4 +1,4 @@
-"""Foreign URLs are opened by the downloader's engine and by nothing else: every other way would miss the guard."""
+"""Foreign URLs are opened by the downloader's engine and the egress, and by nothing else: both ask the guard first."""
 
 import ast
 from collections.abc import Iterator
@@ -29,10 +29,11 @@ _LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyname_
 _PERMITTED = {
     "pycurl": ("downloader/engine.py", "downloader/transfer.py"),  # after the guard
     "httpx2": ("pixcrawler/aio.py", "pixcrawler/client.py", "pixcrawler/connection.py"),  # the client's gateway
-    # Loopback: is a service of `pixcrawler up` ready, is the service in this container?
-    "http.client": ("pixcrawler/local/stack.py", "shared/probe.py"),
+    # After the guard; and loopback: is a service of `pixcrawler up` ready, is the service in this container?
+    "http.client": ("pixcrawler/local/stack.py", "shared/egress.py", "shared/probe.py"),
+    "socket.create_connection": ("shared/egress.py",),  # to an address that went through the guard
     "asyncio.open_connection": ("pixcrawler/local/ports.py",),  # loopback, likewise
-    "socket.getaddrinfo": ("downloader/resolver.py",),  # what it finds goes through the guard
+    "socket.getaddrinfo": ("downloader/resolver.py", "shared/egress.py"),  # what it finds goes through the guard
 }
 
 

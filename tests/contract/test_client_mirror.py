@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gateway import admin_schemas, schemas
+from gateway import admin_schemas, schemas, webhook_schemas
 from gateway.app import create_app
 from gateway.images import ImageStatus
 from gateway.problems import Code
@@ -17,7 +17,7 @@ from gateway.settings import GatewaySettings
 from pixcrawler import administration, calls, errors, models, reasons, words
 from pixcrawler.calls import Call
 from pixcrawler.commands.options import Choices
-from shared import pipeline, recipe
+from shared import notices, pipeline, recipe
 from shared.blocklist import Kind
 from shared.manifest import ListFormat
 from shared.manifest.formats import ENDINGS
@@ -27,6 +27,7 @@ JOB = "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11"
 TAKEDOWN, CHUNK, POISON = 77, 88, 99
 STAGE, ENTRY, KEY = "upload", "tidy_spool", "a1b2c3d4"
 TENANT = "11111111-3d0b-4b2e-9f1c-0d6f3c8f7a11"
+WEBHOOK, DELIVERY = "0c8b5a52-4b5f-4f0e-8a52-7d8f5f1e2a01", "0c8b5a52-4b5f-4f0e-8a52-7d8f5f1e2a02"
 REQUEST = models.JobRequest(source=models.Source(), destination=models.Destination(url="/data/cats"))
 CALLS: tuple[Call[Any], ...] = (
     calls.me(),
@@ -51,6 +52,15 @@ CALLS: tuple[Call[Any], ...] = (
     calls.append(JOB, models.AppendRequest(source=models.Source())),
     calls.retry(JOB, models.RetryRequest(reasons=["too_slow"])),
     calls.clone(JOB, models.CloneRequest(destination=models.Destination(url="/data/cats"))),
+    calls.create_webhook(models.WebhookRequest(url="https://hooks.example.com")),
+    calls.webhooks(),
+    calls.webhook(WEBHOOK),
+    calls.delete_webhook(WEBHOOK),
+    calls.rotate_webhook(WEBHOOK, models.RotateSecretRequest(overlap_seconds=60)),
+    calls.enable_webhook(WEBHOOK),
+    calls.test_webhook(WEBHOOK),
+    calls.deliveries(WEBHOOK, words.DeliveryState.DEAD, "cursor"),
+    calls.redeliver(WEBHOOK, DELIVERY),
     calls.take_down(models.TakedownRequest(kind=words.TakedownKind.HOST, value="example.com")),
     calls.takedowns(words.TakedownKind.HOST, "cursor"),
     calls.lift_takedown(TAKEDOWN),
@@ -93,6 +103,7 @@ def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], opena
     path = path.replace(str(CHUNK), "{chunk_id}").replace(str(POISON), "{poison_id}")
     path = path.replace(STAGE, "{stage}").replace(ENTRY, "{name}")
     path = path.replace(TENANT, "{tenant_id}").replace(KEY, "{key_id}")
+    path = path.replace(WEBHOOK, "{webhook_id}").replace(DELIVERY, "{delivery_id}")
     operation = openapi["paths"][path][call.method.lower()]
 
     known = {parameter["name"] for parameter in operation.get("parameters", ())}
@@ -118,6 +129,8 @@ def test_progress_is_streamed_where_the_client_looks(openapi: dict[str, Any]) ->
         (models.AppendRequest, schemas.AppendIn),
         (models.RetryRequest, schemas.RetryIn),
         (models.CloneRequest, schemas.CloneIn),
+        (models.WebhookRequest, webhook_schemas.WebhookIn),
+        (models.RotateSecretRequest, webhook_schemas.RotateSecretIn),
         (models.TakedownRequest, schemas.TakedownIn),
         (models.FailedChoice, schemas.FailedChoice),
         (models.RedriveRequest, schemas.RedriveIn),
@@ -136,6 +149,11 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.Place, schemas.Destination),
         (models.Manifest, schemas.ManifestOut),
         (models.JobPage, schemas.JobPage),
+        (models.Webhook, webhook_schemas.WebhookOut),
+        (models.WebhookWithSecret, webhook_schemas.WebhookWithSecret),
+        (models.WebhookList, webhook_schemas.WebhookList),
+        (models.Delivery, webhook_schemas.DeliveryOut),
+        (models.DeliveryPage, webhook_schemas.DeliveryPage),
         (models.Deletion, schemas.DeletionOut),
         (models.ImagePage, schemas.ImagePage),
         (models.Me, schemas.Me),
@@ -174,6 +192,8 @@ def test_answers_hold_what_the_client_reads(ours: type[BaseModel], theirs: type[
     [
         (words.JobState, pipeline.JobState),
         (words.JobKind, pipeline.JobKind),
+        (words.Notice, notices.Notice),
+        (words.DeliveryState, notices.DeliveryState),
         (words.ListFormat, ListFormat),
         (words.OutputFormat, recipe.OutputFormat),
         (words.Depth, recipe.Depth),

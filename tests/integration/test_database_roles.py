@@ -22,6 +22,7 @@ from shared.db import (
     cells,
     chunks,
     deletions,
+    deliveries,
     failed,
     figures,
     idempotency,
@@ -42,9 +43,11 @@ from shared.db import (
     tenancy,
     tenants,
     uploads,
+    webhooks,
 )
 from shared.db.session import Connection, open_engine, transaction
 from shared.messages import Why
+from shared.notices import Notice
 from shared.pipeline import DOWNLOAD, PIPELINE, UPLOAD, VALIDATE, JobKind, JobState, Outcome, Stage, Tier
 from tests.architecture.tree import SERVICES
 from tests.core import NO_HOLD, ROOMY, board_at
@@ -125,6 +128,7 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "claim_key": partial(idempotency.claim, tenant_id=scene.tenant, key="k", digest="d"),
         "keep_answer": partial(idempotency.answer, tenant_id=scene.tenant, key="k", status=200, response={}),
         "give_up_key": partial(idempotency.give_up, tenant_id=scene.tenant, key="k"),
+        "webhooks": partial(_uses_webhooks, scene=scene),
         "poison": partial(poison.newest, before=None, limit=9),
         "drop_poison": partial(poison.remove, poison_id=1),
         "make_tenant": partial(tenants.ensure_tenant, name="x", tier=Tier.FREE),
@@ -167,6 +171,26 @@ async def _adds_a_revision(connection: Connection, *, scene: Scene) -> None:
 async def _wishes_gone(connection: Connection, *, scene: Scene) -> None:
     await _end_job(connection, scene.job)
     assert await deletions.ask(connection, scene.tenant, scene.claim.dataset_id) is None
+
+
+async def _uses_webhooks(connection: Connection, *, scene: Scene) -> None:
+    made = await webhooks.create(connection, scene.tenant, url="", events=[Notice.JOB_FAILED], secret="")
+    assert made is not None
+    assert await webhooks.of_tenant(connection, scene.tenant)
+    await webhooks.get(connection, scene.tenant, made)
+    await webhooks.rotate(connection, scene.tenant, made, secret="", overlap=timedelta(0))
+    await webhooks.enable(connection, scene.tenant, made)
+    owed = await deliveries.owe_test(connection, made)
+    assert owed is not None
+    await deliveries.newest(connection, made, state=None, before=None, limit=9)
+    await deliveries.deliver_anew(connection, made, owed.id)
+    await webhooks.remove(connection, scene.tenant, made)
+
+
+#: No delivery there is.
+DUE = deliveries.Due(
+    id=UUID(int=0), webhook_id=UUID(int=0), tenant_id=UUID(int=0), url="", signing=[], payload={}, attempts=0
+)
 
 
 async def _in_turn(
@@ -221,6 +245,12 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "past_chunks": partial(
             revisions.past_chunks, dataset_id=scene.claim.dataset_id, before=9, after=(-1, -1), reasons=[], limit=9
         ),
+        "owe": partial(deliveries.owe, job_id=scene.job, state=JobState.FAILED),
+        "due": partial(deliveries.due, without=[], limit=9),
+        "note_delivered": partial(deliveries.note_delivered, delivery=DUE, status=204),
+        "note_failure": partial(deliveries.note_failure, delivery=DUE, status=None, error="x", pause=NO_HOLD),
+        "give_up": partial(deliveries.note_failure, delivery=DUE, status=None, error="x", pause=None),
+        "forget_deliveries": partial(deliveries.forget, keep=silent),
         "next_doomed": partial(deletions.next_doomed, without=[]),
         "delete": partial(deletions.forget, dataset_id=scene.claim.dataset_id),
         "objects_of": partial(lifecycle.objects_of, dataset_id=scene.claim.dataset_id),

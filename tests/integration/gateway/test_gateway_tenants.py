@@ -50,6 +50,8 @@ class Case:
 #: What stands in a path; "JOB", "MANIFEST" and "PLACE" stand for an id of ours and for a folder no job has taken.
 PATH = {
     "job_id": "JOB",
+    "webhook_id": "WEBHOOK",
+    "delivery_id": "DELIVERY",
     "takedown_id": "1",
     "chunk_id": "1",
     "poison_id": "1",
@@ -75,6 +77,15 @@ CASES: dict[str, Case] = {
     "streamJob": Case(READ, to_stranger=404),
     "uploadManifest": Case(WRITE, params={"filename": "urls.txt"}, content=b"https://example.com/a.jpg"),
     "getMe": Case(READ),
+    "createWebhook": Case(WRITE, json={"url": "https://hooks.pixcrawler.org/jobs"}),
+    "listWebhooks": Case(READ),
+    "getWebhook": Case(READ, to_stranger=404),
+    "rotateWebhookSecret": Case(WRITE, json={}, to_stranger=404),
+    "enableWebhook": Case(WRITE, to_stranger=404),
+    "testWebhook": Case(WRITE, to_stranger=404),
+    "listDeliveries": Case(READ, to_stranger=404),
+    "redeliver": Case(WRITE, to_stranger=404),
+    "deleteWebhook": Case(WRITE, to_stranger=404),
     "takeDown": Case(ADMIN, json={"kind": "host", "value": "example.com"}),
     "listTakedowns": Case(ADMIN),
     "liftTakedown": Case(ADMIN),
@@ -141,7 +152,15 @@ class Ours:
 async def ours(api: httpx2.AsyncClient, database: asyncpg.Connection, place: Path) -> Ours:
     job = await api.post("/v1/jobs", json=request_for(place))
     manifest = await api.post("/v1/manifests", params={"filename": "a.txt"}, content=b"https://example.com/a.jpg")
-    words = {"JOB": job.json()["id"], "MANIFEST": manifest.json()["id"], "PLACE": str(place.with_name("other"))}
+    webhook = await api.post("/v1/webhooks", json={"url": "https://hooks.pixcrawler.org/jobs"})
+    delivery = await api.post(f"/v1/webhooks/{webhook.json()['id']}/test")
+    words = {
+        "JOB": job.json()["id"],
+        "MANIFEST": manifest.json()["id"],
+        "WEBHOOK": webhook.json()["id"],
+        "DELIVERY": delivery.json()["id"],
+        "PLACE": str(place.with_name("other")),
+    }
     return Ours(database, words)
 
 
@@ -216,7 +235,8 @@ async def test_a_suspended_account_may_do_nothing(app: FastAPI, make_key: MakeKe
 
 async def test_what_is_anothers_looks_like_what_never_was(stranger: httpx2.AsyncClient, ours: Ours) -> None:
     named = {name: case.to_stranger for name, case in CASES.items() if case.to_stranger is not None}
-    never = Ours(ours.database, {**ours.words, "JOB": str(uuid4()), "MANIFEST": str(uuid4())})
+    ids = {name: str(uuid4()) for name in ("JOB", "MANIFEST", "WEBHOOK", "DELIVERY")}
+    never = Ours(ours.database, {**ours.words, **ids})
     before = await ours.left()
 
     for name, status in named.items():

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from downloader.interfaces import own_networks
 from downloader.settings import DownloaderSettings
 from shared.guard import Guard, Refusal, Target, networks
+from shared.interfaces import own_networks
 from shared.reasons import Reason
 
 #: As psutil tells them: a hardware address, addresses with and without a zone, two of them public.
