@@ -70,11 +70,24 @@ class Ground:
         return replace(self, corpus=replace(self.corpus, entries=fewer))
 
     def fresh(self) -> Path:
-        """An empty place for a dataset, never used before: our services know a run by its destination."""
-        out = self.folder / "out"
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True, exist_ok=True)  # what a stopping stack still wrote there harms nobody
-        return out / f"run-{next(self._runs)}"
+        """An empty place for a dataset, never used before: our services know a run by its destination.
+
+        Earlier datasets lose their contents but keep their files until `clear`: ext4 without a journal goes round
+        inodes that were freed in the last minutes, one by one, and each run would pay for the one before it.
+        """
+        for file in self._out.rglob("*"):
+            if file.is_file():
+                os.truncate(file, 0)
+        self._out.mkdir(parents=True, exist_ok=True)
+        return self._out / f"run-{next(self._runs)}"
+
+    def clear(self) -> None:
+        """Removes all datasets."""
+        shutil.rmtree(self._out, ignore_errors=True)
+
+    @property
+    def _out(self) -> Path:
+        return self.folder / "out"
 
     def url_list(self, *, is_late: bool) -> Path:
         listed = self.folder / f"urls-{len(self.corpus.entries)}{'-late' if is_late else ''}.txt"
@@ -111,7 +124,10 @@ def serving(folder: Path, corpus: Corpus) -> Iterator[Ground]:
         assert origin.stdin is not None
         assert origin.stdout is not None
         try:
-            yield Ground(folder, corpus, int(origin.stdout.readline()))
+            ground = Ground(folder, corpus, int(origin.stdout.readline()))
+            ground.clear()
+            yield ground
+            ground.clear()
         finally:
             origin.stdin.close()
             origin.wait(10)
