@@ -1,10 +1,11 @@
 """Connections and transactions: where the database's errors become ours.
 
-Works behind a transaction pooler: no session state, no named prepared statements, time limits by `SET LOCAL`.
+There is no session state but the statements that a connection keeps prepared: to understand one anew costs the
+server more than to run it. Behind a transaction pooler nothing is kept; the address says so (`?pgbouncer=true`).
 
-Messages there and back are what a transaction costs: one to begin it with its limits, two for each statement
-(understood, then run), one to commit it. A statement without a name need not be closed, and a connection that was
-used lately is not asked whether it still stands: the driver knows of one that the server has closed.
+Messages there and back are what a transaction costs: one to begin it with its limits, one for each statement
+(two where it is not kept), one to commit it. A connection that was used lately is not asked whether it still stands:
+the driver knows of one that the server has closed.
 """
 
 import ssl
@@ -36,8 +37,16 @@ _TRANSIENT_CODES = frozenset({"57P01", "57P02", "57P03", "57014", "55P03", "2500
 
 #: What an address may say of TLS, named as libpq's.
 _TLS_OPTIONS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
+#: What it says when it leads to a transaction pooler, as other clients have it too.
+_POOLED = "pgbouncer"
+#: A transaction pooler gave the next transaction to another server: a statement is not there, or already there.
+_STATEMENT_CODES = frozenset({"26000", "42P05"})
 
 _SILENT = "PostgreSQL does not answer"
+_UNTOLD_POOLER = (
+    "PostgreSQL lost a prepared statement, as behind a transaction pooler; add pgbouncer=true to the query of"
+    " PIXCRAWLER_DATABASE_URL"
+)
 #: OpenSSL's numbers of what can be wrong with a certificate that an authority we trust has signed.
 _DISTRUST = {9: "is not valid yet", 10: "has expired"} | dict.fromkeys((62, 64), "is for another host")
 
@@ -45,6 +54,11 @@ _LIMITS = (
     "SET LOCAL statement_timeout = '15s'; SET LOCAL lock_timeout = '3s'; "
     "SET LOCAL idle_in_transaction_session_timeout = '10s'; "
 )
+_KEEP_NOTHING = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
 #: A connection that was not used for so long is asked whether it still stands before it is used, seconds.
 _DOUBTED_AFTER = 30.0
 
@@ -64,8 +78,9 @@ def open_engine(database_url: SecretStr, *, connections: int = 5) -> AsyncEngine
     """An engine with at most that many connections. It belongs to the event loop that first uses it."""
     url = make_url(database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
     tls = {name: value for name, value in url.query.items() if name in _TLS_OPTIONS}
+    is_pooled = url.query.get(_POOLED) == "true"
     engine = create_async_engine(
-        url.difference_update_query(_TLS_OPTIONS),
+        url.difference_update_query((*_TLS_OPTIONS, _POOLED)),
         pool_size=connections,
         max_overflow=0,
         pool_timeout=10,
@@ -75,9 +90,7 @@ def open_engine(database_url: SecretStr, *, connections: int = 5) -> AsyncEngine
             **({"dsn": f"postgresql://?{urlencode(tls)}"} if tls else {}),
             "timeout": 5,
             "command_timeout": 20,
-            "statement_cache_size": 0,
-            "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": lambda: "",
+            **(_KEEP_NOTHING if is_pooled else {}),
             "connection_class": _Connection,
         },
     )
@@ -128,6 +141,8 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        if _code(error.orig) in _STATEMENT_CODES:
+            raise DatabaseUnavailable(_UNTOLD_POOLER) from error
         if error.connection_invalidated or may_pass(error.orig):
             raise DatabaseUnavailable(_SILENT) from error
         raise
@@ -142,7 +157,15 @@ def translated_errors() -> Iterator[None]:
 
 def may_pass(error: BaseException | None) -> bool:
     """Whether a driver's error is trouble that may pass."""
-    code = getattr(error, "sqlstate", None) or getattr(getattr(error, "__cause__", None), "sqlstate", None)
+    if isinstance(getattr(error, "__cause__", None), asyncpg.InvalidCachedStatementError):
+        return True  # a migration changed what a kept statement returns; it is prepared anew
+    code = _code(error)
     if code is None:
         return isinstance(error, OSError | TimeoutError)
     return code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT_CODES
+
+
+def _code(error: BaseException | None) -> str | None:
+    """The SQLSTATE of a driver's error, if it has one."""
+    code = getattr(error, "sqlstate", None) or getattr(getattr(error, "__cause__", None), "sqlstate", None)
+    return None if code is None else str(code)

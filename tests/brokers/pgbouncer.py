@@ -33,7 +33,7 @@ class PgBouncer:
         self._direct = urlsplit(direct)
         self.port = free_port()
         login, _, _ = self._direct.netloc.rpartition("@")
-        self.url = self._direct._replace(netloc=f"{login}@127.0.0.1:{self.port}").geturl()
+        self.url = self._direct._replace(netloc=f"{login}@127.0.0.1:{self.port}", query="pgbouncer=true").geturl()
         self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:

@@ -175,11 +175,40 @@ async def test_a_pool_without_a_free_connection_is_unavailable(
                 await board.one("SELECT 1")
 
 
-async def test_no_prepared_statement_stays_behind_for_another_client_of_a_pooler(database_url: str) -> None:
+async def test_statements_are_kept_prepared_but_not_behind_a_pooler(database_url: str) -> None:
+    kept = []
+    for url in (database_url, f"{database_url}?pgbouncer=true"):
+        async with board_at(url, connections=1) as board:
+            for _ in range(3):
+                await board.job(chunks=2)
+            counted = "SELECT count(*) FROM pg_prepared_statements WHERE statement NOT LIKE '%pg_p%'"
+            kept.append(await board.one(counted))
+
+    assert kept[0] > 0
+    assert kept[1] == 0, "it would stay behind for the pooler's next client"
+
+
+async def test_a_kept_statement_that_a_migration_outdated_is_prepared_anew(
+    database_url: str, postgres_admin_url: str
+) -> None:
+    admin = await asyncpg.connect(f"{postgres_admin_url.rpartition('/')[0]}/{database_url.rpartition('/')[2]}")
     async with board_at(database_url, connections=1) as board:
-        for _ in range(3):
-            await board.job(chunks=2)
+        await board.run("SELECT * FROM slots")
 
-        left = await board.one("SELECT count(*) FROM pg_prepared_statements WHERE NOT statement LIKE '%pg_prepared%'")
+        await admin.execute("ALTER TABLE slots ADD COLUMN news text")
+        with pytest.raises(DatabaseUnavailable):
+            await board.run("SELECT * FROM slots")
 
-        assert left == 0
+        await board.run("SELECT * FROM slots")
+    await admin.close()
+
+
+async def test_a_pooler_that_nobody_told_us_of_is_suspected(database_url: str) -> None:
+    async with board_at(database_url, connections=1) as board:
+        await board.one("SELECT 1")
+        async with board.engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.execute("DEALLOCATE ALL")  # as if the pooler gave the next transaction to another server
+
+        with pytest.raises(DatabaseUnavailable, match="pgbouncer=true"):
+            await board.one("SELECT 1")
