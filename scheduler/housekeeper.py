@@ -8,6 +8,7 @@ import structlog
 from scheduler.calendar import Errand
 from scheduler.housekeeping import tidy_spool
 from scheduler.settings import SchedulerSettings
+from scheduler.strays import Strays
 from shared import calendar
 from shared.db import calendar as runs
 from shared.db import deliveries, retention
@@ -37,6 +38,7 @@ class Housekeeper:
             calendar.Errand.FORGET_KEYS: _alone(self.forget_keys),
             calendar.Errand.FORGET_HISTORY: _alone(self.forget_history),
             calendar.Errand.FORGET_FINGERPRINTS: _alone(self.forget_fingerprints),
+            calendar.Errand.SWEEP_STRAYS: Strays(self._settings, self._resources).sweep,
         }
 
     async def tidy_spool(self) -> None:

@@ -44,4 +44,10 @@ class SchedulerSettings(EgressSettings):
         le=3650,
         description="A dataset to which nothing was added for this long is not compared with later rows any more",
     )
+    keep_strays_days: float = Field(
+        default=7.0, ge=1, le=3650, description="A stray object is looked at for this long before it may be removed"
+    )
+    remove_strays: bool = Field(
+        default=False, description="Remove objects that no index names, rather than only say which they are"
+    )
     tick_seconds: float = Field(default=1.0, gt=0, le=60, description="How often it looks without being woken")

@@ -108,7 +108,7 @@ def begin_series(chores: Iterable[str]) -> None:
         metrics.chores_hindered.labels(chore=chore)
     for tier in Tier:
         metrics.admission_wait.labels(tier=tier.value)
-    for what in ("dead_cell", "waiting_set", "left_open", "remnants"):
+    for what in ("dead_cell", "waiting_set", "left_open", "remnants", "strays"):
         metrics.mended.labels(what=what)
 
 

@@ -23,6 +23,7 @@ class Errand(StrEnum):
     #: moves of chunks of jobs that ended long ago, old runs of the calendar, old deliveries of webhooks
     FORGET_HISTORY = "forget_history"
     FORGET_FINGERPRINTS = "forget_fingerprints"  #: of datasets to which nothing was added for long
+    SWEEP_STRAYS = "sweep_strays"  #: objects of ended chunks that no index names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ HOUSEKEEPING = (
     Housekeeping(errand=Errand.FORGET_KEYS, every=timedelta(days=1)),
     Housekeeping(errand=Errand.FORGET_HISTORY, every=timedelta(days=1)),
     Housekeeping(errand=Errand.FORGET_FINGERPRINTS, every=timedelta(days=1)),
+    Housekeeping(errand=Errand.SWEEP_STRAYS, every=timedelta(hours=1)),
 )
 
 

@@ -162,6 +162,7 @@ admission_wait = Histogram(
 )
 leases_expired = Counter("pixcrawler_leases_expired_total", "Chunks taken from workers that fell silent", ["stage"])
 images_purged = Counter("pixcrawler_images_purged_total", "Stored images deleted because they were taken down")
+strays = Counter("pixcrawler_strays_total", "Objects that no index names, when they are first seen")
 mended = Counter("pixcrawler_mended_total", "What the scheduler put right, beside leases and bells", ["what"])
 dependency_up = Gauge("pixcrawler_dependency_up", "Whether a server answered the scheduler when last asked", ["server"])
 

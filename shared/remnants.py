@@ -6,12 +6,12 @@ for ever.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from shared.chunk import Claim
 from shared.index import METADATA_NAME, chunk_name
 from shared.recipe import ImageFormat, ImageKind, OutputFormat
-from shared.storage.base import ObjectStore
+from shared.storage.base import ObjectStore, StoredObject
 
 #: Of a loose file or a shard, behind the chunk's name.
 _BEHIND_NAME = ("/", ".", "-")
@@ -19,17 +19,29 @@ _BEHIND_NAME = ("/", ".", "-")
 _AT_ONCE = 16
 
 
-async def keys_of_chunk(store: ObjectStore, claim: Claim) -> AsyncIterator[str]:
+async def objects_of_chunk(store: ObjectStore, claim: Claim) -> AsyncIterator[StoredObject]:
     """The objects below `data/` that a chunk made, in all its rounds."""
     for prefix in _prefixes(claim):
         async for stored in store.list(prefix):
             if stored.key.removeprefix(prefix).startswith(_BEHIND_NAME):
-                yield stored.key
+                yield stored
+
+
+async def keys_of_chunk(store: ObjectStore, claim: Claim) -> AsyncIterator[str]:
+    """Their keys."""
+    async for stored in objects_of_chunk(store, claim):
+        yield stored.key
 
 
 async def remove_remnants(store: ObjectStore, claim: Claim) -> int:
     """Removes all of them; how many. For a chunk that stores nothing any more, and whose index names nothing."""
     keys = [key async for key in keys_of_chunk(store, claim)]
+    await remove(store, keys)
+    return len(keys)
+
+
+async def remove(store: ObjectStore, keys: Collection[str]) -> None:
+    """Removes objects of one chunk."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def delete(key: str) -> None:
@@ -40,7 +52,6 @@ async def remove_remnants(store: ObjectStore, claim: Claim) -> int:
     for metadata in [key for key in keys if key.endswith(f"/{METADATA_NAME}")]:
         await store.delete(metadata)
     await asyncio.gather(*map(delete, keys))
-    return len(keys)
 
 
 def _prefixes(claim: Claim) -> list[str]:

@@ -256,6 +256,7 @@ SCHEDULER = Dashboard(
                     "Leases that ran out", (_rate("pixcrawler_leases_expired_total", "stage"), "{{stage}}"), unit="cps"
                 ),
                 _lines("Put right", (_rate("pixcrawler_mended_total", "what"), "{{what}}"), unit="cps"),
+                _lines("Stray objects found", (_rate("pixcrawler_strays_total"), "objects"), unit="cps"),
                 _lines("Memory", ('process_resident_memory_bytes{job="scheduler"}', "{{instance}}"), unit="bytes"),
             ),
         ),

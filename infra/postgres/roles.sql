@@ -96,6 +96,8 @@ GRANT DELETE ON objects TO pixcrawler_scheduler;
 GRANT SELECT (dataset_id, row), DELETE ON fingerprints TO pixcrawler_scheduler;
 GRANT SELECT, INSERT, UPDATE (removed_at) ON removals TO pixcrawler_scheduler;
 GRANT USAGE ON SEQUENCE removals_id_seq TO pixcrawler_scheduler;
+-- And what it finds in destinations that no index names.
+GRANT SELECT, INSERT, DELETE ON strays TO pixcrawler_scheduler;
 
 -- It keeps the calendar, and forgets what is old. Of API keys it sees only how long they have been useless.
 GRANT SELECT, INSERT, UPDATE, DELETE ON calendar, calendar_runs TO pixcrawler_scheduler;

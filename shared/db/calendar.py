@@ -149,6 +149,14 @@ async def finish(connection: AsyncConnection, run: Run, *, error: str | None = N
     )
 
 
+async def remember(connection: AsyncConnection, name: str, arguments: Mapping[str, Any]) -> None:
+    """Adds to what an entry's next run is told."""
+    await connection.execute(
+        text("UPDATE calendar SET arguments = arguments || CAST(:more AS jsonb) WHERE name = :name"),
+        {"name": name, "more": json.dumps(dict(arguments))},
+    )
+
+
 async def forget_runs(connection: AsyncConnection, *, keep: timedelta) -> int:
     """Forgets runs that ended so long ago; how many."""
     gone = await connection.execute(

@@ -331,6 +331,17 @@ class DatasetObject(Base):
     sha256: Mapped[bytes]
 
 
+class Stray(Base):
+    """An object that a chunk made and its index does not name."""
+
+    __tablename__ = "strays"
+
+    chunk_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class Upload(Base):
     """A list a client uploaded into the spool, in parts or whole."""
 

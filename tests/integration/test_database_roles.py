@@ -38,6 +38,7 @@ from shared.db import (
     slots,
     spooled,
     stages,
+    strays,
     stumbles,
     sweeps,
     tenancy,
@@ -275,6 +276,7 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "remnants_left": partial(remnants.left, without=[], limit=9),
         "remnants_cleared": partial(remnants.cleared, claim=scene.claim),
         "keep_calendar": _keeps_calendar,
+        "sweep_strays": partial(_sweeps_strays, scene=scene),
         "forget_keys": partial(retention.forget_keys, keep=silent),
         "forget_moves": partial(retention.forget_moves, keep=NO_HOLD, after=0),
         "forget_fingerprints": partial(retention.forget_fingerprints, keep=silent),
@@ -344,6 +346,14 @@ async def _keeps_calendar(connection: Connection) -> None:
     assert await calendar.begin(connection, run)
     await calendar.finish(connection, run)
     await calendar.forget_runs(connection, keep=NO_HOLD)
+    await calendar.remember(connection, "x", {"after": 1})
+
+
+async def _sweeps_strays(connection: Connection, *, scene: Scene) -> None:
+    await strays.at_rest(connection, after=0, ended_for=NO_HOLD, limit=9)
+    await strays.note(connection, scene.claim, {"data/x": 1})
+    await strays.removable(connection, scene.claim, seen_for=NO_HOLD)
+    await strays.forget(connection, scene.claim, ["data/x"])
 
 
 async def _plans(connection: Connection) -> None:
