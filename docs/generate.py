@@ -301,6 +301,8 @@ def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     """Every command with its whole name, those of a group behind one another."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{before}{name}", command
             yield from _commands(command, f"{before}{name} ")
         else:
             yield f"{before}{name}", command

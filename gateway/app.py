@@ -15,6 +15,7 @@ from gateway.middleware import Observed
 from gateway.problems import HANDLED, on_error
 from gateway.routes import (
     calendar,
+    checks,
     events,
     failed,
     images,
@@ -58,7 +59,20 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(jobs.router(settings), max_body_size=_MOST_BYTES)
     app.include_router(revisions.router(settings), max_body_size=_MOST_BYTES)
     app.include_router(manifests.routes)  # counts what arrives by itself
-    for module in (calendar, events, failed, images, keys, poison, stages, system, takedowns, tenants, webhooks):
+    for module in (
+        calendar,
+        checks,
+        events,
+        failed,
+        images,
+        keys,
+        poison,
+        stages,
+        system,
+        takedowns,
+        tenants,
+        webhooks,
+    ):
         app.include_router(module.routes, max_body_size=_MOST_BYTES)
     openapi.install(app)
     return app

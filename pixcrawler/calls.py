@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pixcrawler.errors import ApiError, GatewayError
 from pixcrawler.models import (
     AppendRequest,
+    CheckRequest,
     CloneRequest,
     Decided,
     Deletion,
@@ -27,6 +28,7 @@ from pixcrawler.models import (
     JobFilter,
     JobPage,
     JobRequest,
+    ListCheck,
     Manifest,
     Me,
     PoisonMessage,
@@ -84,6 +86,14 @@ def me() -> Call[Me]:
 
 def upload(filename: str) -> Call[Manifest]:
     return Call("POST", "/v1/manifests", Manifest, params={"filename": filename})
+
+
+def check(manifest_id: UUID, request: CheckRequest) -> Call[ListCheck]:
+    return Call("POST", f"/v1/manifests/{manifest_id}/check", ListCheck, json=request.body())
+
+
+def checked(check: ListCheck) -> Call[ListCheck]:
+    return Call("GET", f"/v1/manifests/{check.manifest_id}/checks/{check.id}", ListCheck)
 
 
 def submit(request: JobRequest) -> Call[Job]:

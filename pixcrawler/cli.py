@@ -5,7 +5,6 @@ Every way out is a code of `commands/exits.py`, and every failure one sentence o
 
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +13,13 @@ from typer import Argument, Option
 
 from pixcrawler import cli_admin
 from pixcrawler.cli_jobs import jobs
+from pixcrawler.cli_lists import lists
 from pixcrawler.cli_webhooks import webhooks
 from pixcrawler.commands.ending import guarded
 from pixcrawler.commands.exits import Failure
 from pixcrawler.commands.interrupts import Interrupts
 from pixcrawler.commands.options import ApiKey, AsJson, Choices, Gateway, JobId, ListPath, To, spread
-from pixcrawler.words import JobKind, JobState, TakedownKind
+from pixcrawler.words import TakedownKind
 
 app = typer.Typer(
     name="pixcrawler",
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 admin = typer.Typer(help="For administrators of a gateway.", no_args_is_help=True)
+app.add_typer(lists, name="list")
 app.add_typer(jobs, name="job")
 app.add_typer(webhooks, name="webhook")
 app.add_typer(admin, name="admin")
@@ -137,31 +138,6 @@ def pause(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: 
 def resume(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Let a paused job go on where it stood."""
     _move(job, "resume", gateway, api_key, is_json=as_json)
-
-
-@app.command("list")
-def list_jobs(
-    state: Annotated[JobState | None, Option(help="Only jobs in this state.")] = None,
-    kind: Annotated[JobKind | None, Option(help="Only jobs of this kind.")] = None,
-    dataset: Annotated[str | None, Option(help="Only jobs of this dataset.", metavar="ID")] = None,
-    since: Annotated[datetime | None, Option(help="Only jobs made then or later, your time.")] = None,
-    until: Annotated[datetime | None, Option(help="Only jobs made before then.")] = None,
-    limit: Annotated[int, Option(min=1, help="How many at most.")] = 20,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show your jobs, newest first."""
-    from pixcrawler.commands import remote
-    from pixcrawler.commands.gateway import open_client
-    from pixcrawler.models import JobFilter
-
-    with open_client(gateway, api_key) as client:
-        times = {
-            "created_from": since and since.astimezone(),
-            "created_before": until and until.astimezone(),
-        }
-        remote.list_jobs(client, JobFilter(state=state, kind=kind, dataset=dataset, **times), limit, is_json=as_json)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from pixcrawler.connection import (
 from pixcrawler.errors import UnavailableError, WaitTimeout
 from pixcrawler.models import (
     AppendRequest,
+    CheckRequest,
     CloneRequest,
     Decided,
     Deletion,
@@ -34,6 +35,7 @@ from pixcrawler.models import (
     Job,
     JobFilter,
     JobRequest,
+    ListCheck,
     Manifest,
     Me,
     PoisonMessage,
@@ -91,6 +93,22 @@ class Client:
     def upload(self, path: Path, *, filename: str | None = None) -> Manifest:
         """Sends a list, block by block. `filename` tells its format (None: the file's own name)."""
         return self._ask(calls.upload(filename or path.name), lambda: _blocks(path))
+
+    def check(
+        self, manifest: Manifest, request: CheckRequest | None = None, *, timeout_seconds: float | None = None
+    ) -> ListCheck:
+        """Has an uploaded list read whole and waits for what was found. Raises WaitTimeout; it goes on then.
+
+        A list that cannot be read is a result, too: its `error` says why.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        check = self._ask(calls.check(manifest.id, request or CheckRequest()))
+        while not check.has_ended:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(f"the list was not checked after {timeout_seconds:g} s; ask for it again later")
+            self._sleep(RECONNECT_SECONDS)
+            check = self._ask(calls.checked(check))
+        return check
 
     def submit(self, request: JobRequest) -> Submission:
         """Asks for a dataset. The same destination, list and recipe give the job that they gave before."""

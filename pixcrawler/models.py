@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from pixcrawler.words import (
+    CheckState,
     DeliveryState,
     Depth,
     ImageFormat,
@@ -279,6 +280,73 @@ class Manifest(Answered):
     filename: str
     size_bytes: int
     sha256: str
+
+
+class CheckRequest(_Request):
+    """How an uploaded list is to be read. What is not set is guessed by the columns' names."""
+
+    format: ListFormat | None = None
+    url_col: str | None = None
+    caption_col: str | None = None
+    save_columns: list[str] = Field(default=[])
+
+
+class BadRow(Answered):
+    """A row that would be rejected without being fetched: its number from 0, and the line it ends on from 1."""
+
+    row: int
+    line: int | None
+    reason: str
+    detail: str
+
+
+class HostRows(Answered):
+    """A host and how many rows name it."""
+
+    host: str
+    rows: int
+
+
+class ListColumns(Answered):
+    """How a list was read."""
+
+    format: str
+    names: list[str]
+    url: str
+    caption: str | None
+    url_is_guessed: bool
+    caption_is_guessed: bool
+
+
+class ListReport(Answered):
+    """What a list holds. `bad` are the first hundred bad rows, `duplicates` rows whose URL stands further up."""
+
+    rows: int
+    bad_rows: int
+    rejected: dict[str, int]
+    bad: list[BadRow]
+    duplicates: int
+    duplicates_are_exact: bool
+    hosts: int
+    hosts_are_exact: bool
+    top_hosts: list[HostRows]
+    columns: ListColumns
+
+
+class ListCheck(Answered):
+    """A dry run of an uploaded list: `report` once it is done, `error` once it has failed."""
+
+    id: UUID
+    manifest_id: UUID
+    state: CheckState
+    created_at: datetime
+    finished_at: datetime | None
+    report: ListReport | None
+    error: JobError | None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in (CheckState.DONE, CheckState.FAILED)
 
 
 class Me(Answered):

@@ -51,6 +51,15 @@ class DeliveryState(StrEnum):
     DEAD = "dead"
 
 
+class CheckState(StrEnum):
+    """Where the dry run of a list stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class ListFormat(StrEnum):
     """Formats of a list; each may also be gzipped."""
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from scheduler.admitter import Admitter
 from scheduler.calendar import Calendar
 from scheduler.caretaker import Caretaker
+from scheduler.checker import Checker
 from scheduler.housekeeper import Housekeeper
 from scheduler.leadership import Leadership
 from scheduler.loop import Loop
@@ -48,6 +49,7 @@ async def serve(settings: SchedulerSettings) -> None:
             Caretaker(settings, resources, app, leadership),
             Calendar(resources, app, Housekeeper(settings, resources).errands()),
             Notifier(resources, Egress.of(settings, NOTICE_PORTS)),
+            Checker(resources),
             wakeup,
             app,
             tick=timedelta(seconds=settings.tick_seconds),

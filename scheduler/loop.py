@@ -2,8 +2,7 @@
 
 Only the leader acts. What takes long or waits for a client's destination runs beside the loop, so that it is never
 in the way of admission: planning, a part at a time; closing chunks; purging some; clearing what dropped ones left;
-finishing jobs; the calendar; deleting datasets; telling tenants what became of
-their jobs.
+finishing jobs; the calendar; deleting datasets; telling tenants what became of their jobs; dry runs of lists.
 """
 
 import asyncio
@@ -18,6 +17,7 @@ from celery import Celery
 from scheduler.admitter import WAITING_FOR, Admitter
 from scheduler.calendar import Calendar
 from scheduler.caretaker import Caretaker
+from scheduler.checker import Checker
 from scheduler.finisher import Finisher
 from scheduler.leadership import Leadership
 from scheduler.notifier import Notifier
@@ -43,6 +43,8 @@ _REST = 0.5
 _TRUTH_EVERY = 5.0
 #: Seconds between two looks at the calendar.
 _CALENDAR_EVERY = 2.0
+#: Seconds between two looks whether somebody wishes a list checked.
+_CHECK_EVERY = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +70,7 @@ class Loop:
         caretaker: Caretaker,
         calendar: Calendar,
         notifier: Notifier,
+        checker: Checker,
         wakeup: Wakeup,
         app: Celery,
         *,
@@ -109,6 +112,7 @@ class Loop:
             (notifier.notify, _REST),
             (self._tell_truth, _TRUTH_EVERY),
             (calendar.keep_calendar, _CALENDAR_EVERY),
+            (checker.check, _CHECK_EVERY),
         )
 
     @property

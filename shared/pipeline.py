@@ -85,6 +85,15 @@ class JobKind(StrEnum):
     RETRY = "retry"  #: rows that were rejected, once more, under their old numbers
 
 
+class CheckState(StrEnum):
+    """Where the dry run of a list stands. The leading scheduler moves it on."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
 FINAL_JOB_STATES = frozenset(
     {JobState.COMPLETED, JobState.COMPLETED_WITH_FAILURES, JobState.FAILED, JobState.CANCELLED}
 )

@@ -50,6 +50,7 @@ GRANT SELECT ON chunk_events TO pixcrawler_gateway;
 GRANT UPDATE (redrive_asked_at, dropped_at) ON chunks TO pixcrawler_gateway;
 GRANT SELECT, DELETE ON poison_messages TO pixcrawler_gateway;
 GRANT INSERT ON uploads TO pixcrawler_gateway;
+GRANT SELECT, INSERT ON list_checks TO pixcrawler_gateway;
 -- Administrators let entries of the calendar rest, and wish runs of them; the scheduler carries these out.
 GRANT SELECT ON calendar, calendar_runs TO pixcrawler_gateway;
 GRANT UPDATE (is_enabled) ON calendar TO pixcrawler_gateway;
@@ -80,6 +81,7 @@ GRANT DELETE ON cells TO pixcrawler_scheduler;
 GRANT INSERT, UPDATE ON leader TO pixcrawler_scheduler;
 GRANT SELECT (id, key, is_complete, created_at), DELETE ON uploads TO pixcrawler_scheduler;
 GRANT SELECT (created_at), DELETE ON idempotency_keys TO pixcrawler_scheduler;
+GRANT SELECT, UPDATE (state, report, error_code, error, tries, finished_at) ON list_checks TO pixcrawler_scheduler;
 GRANT USAGE ON SEQUENCE chunks_id_seq TO pixcrawler_scheduler;
 
 -- It tells tenants by their webhooks what became of their jobs.

@@ -45,7 +45,7 @@ def run(asked: Asked, reporter: Reporter, interrupts: Interrupts) -> Exit:
     understood(asked.choices)
     with ExitStack() as stack:
         path, choices, environment = _list_of(asked, destination, stack)
-        local = stack.enter_context(_joined(environment, reporter, interrupts))
+        local = stack.enter_context(joined(environment, reporter, interrupts))
         start_seconds = time.monotonic() - began
         reporter.event("ready", {"seconds": round(start_seconds, 3), "gateway": local.url})
         client = stack.enter_context(Client(local.url, local.api_key))
@@ -94,7 +94,9 @@ def _list_of(asked: Asked, destination: str, stack: ExitStack) -> tuple[Path, Ch
 
 
 @contextmanager
-def _joined(environment: Mapping[str, str], reporter: Reporter, interrupts: Interrupts) -> Iterator[LocalStack]:
+def joined(environment: Mapping[str, str], reporter: Reporter, interrupts: Interrupts) -> Iterator[LocalStack]:
+    """This user's stack, started if it does not run, and stopped when its last user leaves."""
+
     def show(event: Event) -> None:
         reporter.note(event.text if event.is_notice else f"{event.text} …")
 

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.notices import DeliveryState
-from shared.pipeline import SLOT_STATES, ChunkState, JobKind, JobState, Outcome, Tier
+from shared.pipeline import SLOT_STATES, CheckState, ChunkState, JobKind, JobState, Outcome, Tier
 
 Json = dict[str, Any]
 
@@ -355,6 +355,28 @@ class Upload(Base):
     sha256: Mapped[str | None]
     is_complete: Mapped[bool] = mapped_column(server_default="false")
     created_at: Mapped[datetime] = _now()
+
+
+class ListCheck(Base):
+    """A dry run of an uploaded list: it is read whole, and nothing is stored."""
+
+    __tablename__ = "list_checks"
+    __table_args__ = (
+        _one_of("state", CheckState, "list_checks_state"),
+        Index("list_checks_open", "created_at", postgresql_where=text("finished_at IS NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), index=True)
+    upload_id: Mapped[UUID] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), index=True)
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    source: Mapped[Json]  # where the list lies, and how it is to be read
+    report: Mapped[Json | None]
+    error_code: Mapped[str | None]
+    error: Mapped[str | None]
+    tries: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = _now()
+    finished_at: Mapped[datetime | None]
 
 
 class CalendarEntry(Base):

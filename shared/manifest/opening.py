@@ -30,8 +30,12 @@ def open_list(
     has no room.
     """
     _check_file(path)
-    chosen = list_format or format_of(path.name)
     columns = Columns.chosen(url=url_col, caption=caption_col, saved=save_columns)
+    return opened(path, list_format or format_of(path.name), columns, scratch)
+
+
+def opened(path: Path, chosen: ListFormat, columns: Columns, scratch: Path | None) -> ListReader:
+    """The same for a file that is there, with columns that were chosen."""
     if chosen is ListFormat.PARQUET:
         return _checked(_parquet(path, columns, scratch))
     stream = ByteStream(path)

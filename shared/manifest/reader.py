@@ -1,7 +1,7 @@
 """The interface of a list being read, whatever its format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +34,11 @@ class ListReader(ABC):
     @abstractmethod
     def total_rows(self) -> int | None:
         """Rows in the whole list, where the format tells it."""
+
+    @property
+    def row_ends(self) -> Sequence[int] | None:
+        """Where each row of the table read last ends in the unpacked text; None for a format without lines."""
+        return None
 
     @abstractmethod
     def is_exhausted(self) -> bool:

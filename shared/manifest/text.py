@@ -29,6 +29,7 @@ class TextReader(ListReader):
         self._start = self._offset = self._skip_mark()
         self._ahead: Row | None = None
         self._found: Iterator[Row] = iter(())
+        self._ends: list[int] = []
 
     @property
     def schema(self) -> pa.Schema:
@@ -41,6 +42,10 @@ class TextReader(ListReader):
     @property
     def total_rows(self) -> int | None:
         return None
+
+    @property
+    def row_ends(self) -> Sequence[int]:
+        return self._ends
 
     def is_exhausted(self) -> bool:
         if self._ahead is None:
@@ -58,7 +63,8 @@ class TextReader(ListReader):
         assert self._ahead is not None, "not exhausted"
         taken = list(islice(chain([self._ahead], self._found), rows))
         self._ahead = None
-        self._offset = taken[-1][0]
+        self._ends = [end for end, _ in taken]
+        self._offset = self._ends[-1]
         return self._table([cells for _, cells in taken])
 
     def close(self) -> None:

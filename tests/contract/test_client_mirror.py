@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
 
-from gateway import admin_schemas, schemas, webhook_schemas
+from gateway import admin_schemas, check_schemas, schemas, webhook_schemas
 from gateway.app import create_app
 from gateway.images import ImageStatus
 from gateway.problems import Code
@@ -19,7 +20,7 @@ from pixcrawler.calls import Call
 from pixcrawler.commands.options import Choices
 from shared import notices, pipeline, recipe
 from shared.blocklist import Kind
-from shared.manifest import ListFormat
+from shared.manifest import ListFormat, report
 from shared.manifest.formats import ENDINGS
 from shared.reasons import REASONS
 
@@ -28,10 +29,22 @@ TAKEDOWN, CHUNK, POISON = 77, 88, 99
 STAGE, ENTRY, KEY = "upload", "tidy_spool", "a1b2c3d4"
 TENANT = "11111111-3d0b-4b2e-9f1c-0d6f3c8f7a11"
 WEBHOOK, DELIVERY = "0c8b5a52-4b5f-4f0e-8a52-7d8f5f1e2a01", "0c8b5a52-4b5f-4f0e-8a52-7d8f5f1e2a02"
+MANIFEST, CHECK = "22222222-3d0b-4b2e-9f1c-0d6f3c8f7a11", "33333333-3d0b-4b2e-9f1c-0d6f3c8f7a11"
+CHECKED = models.ListCheck(
+    id=UUID(CHECK),
+    manifest_id=UUID(MANIFEST),
+    state=words.CheckState.WAITING,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    finished_at=None,
+    report=None,
+    error=None,
+)
 REQUEST = models.JobRequest(source=models.Source(), destination=models.Destination(url="/data/cats"))
 CALLS: tuple[Call[Any], ...] = (
     calls.me(),
     calls.upload("urls.csv"),
+    calls.check(UUID(MANIFEST), models.CheckRequest()),
+    calls.checked(CHECKED),
     calls.submit(REQUEST),
     calls.job(JOB),
     calls.jobs(
@@ -102,6 +115,7 @@ def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], opena
     path = call.path.replace(JOB, "{job_id}").replace(str(TAKEDOWN), "{takedown_id}")
     path = path.replace(str(CHUNK), "{chunk_id}").replace(str(POISON), "{poison_id}")
     path = path.replace(STAGE, "{stage}").replace(ENTRY, "{name}")
+    path = path.replace(MANIFEST, "{manifest_id}").replace(CHECK, "{check_id}")
     path = path.replace(TENANT, "{tenant_id}").replace(KEY, "{key_id}")
     path = path.replace(WEBHOOK, "{webhook_id}").replace(DELIVERY, "{delivery_id}")
     operation = openapi["paths"][path][call.method.lower()]
@@ -128,6 +142,7 @@ def test_progress_is_streamed_where_the_client_looks(openapi: dict[str, Any]) ->
         (models.JobRequest, schemas.JobIn),
         (models.AppendRequest, schemas.AppendIn),
         (models.RetryRequest, schemas.RetryIn),
+        (models.CheckRequest, check_schemas.CheckIn),
         (models.CloneRequest, schemas.CloneIn),
         (models.WebhookRequest, webhook_schemas.WebhookIn),
         (models.RotateSecretRequest, webhook_schemas.RotateSecretIn),
@@ -148,6 +163,11 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.StageProgress, schemas.StageProgress),
         (models.Place, schemas.Destination),
         (models.Manifest, schemas.ManifestOut),
+        (models.ListCheck, check_schemas.CheckOut),
+        (models.ListReport, report.ListReport),
+        (models.ListColumns, report.ColumnsOut),
+        (models.BadRow, report.BadRowOut),
+        (models.HostRows, report.HostOut),
         (models.JobPage, schemas.JobPage),
         (models.Webhook, webhook_schemas.WebhookOut),
         (models.WebhookWithSecret, webhook_schemas.WebhookWithSecret),
@@ -194,6 +214,7 @@ def test_answers_hold_what_the_client_reads(ours: type[BaseModel], theirs: type[
         (words.JobKind, pipeline.JobKind),
         (words.Notice, notices.Notice),
         (words.DeliveryState, notices.DeliveryState),
+        (words.CheckState, pipeline.CheckState),
         (words.ListFormat, ListFormat),
         (words.OutputFormat, recipe.OutputFormat),
         (words.Depth, recipe.Depth),

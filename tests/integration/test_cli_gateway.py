@@ -5,6 +5,7 @@ import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,16 @@ from gateway.credentials import Scope
 from gateway.keys import create
 from gateway.settings import GatewaySettings
 from pixcrawler import AsyncClient, Client, Destination, JobRequest, JobState, ListOptions, Recipe, Source, errors
-from pixcrawler.models import JobFilter
+from pixcrawler.commands.checking import rendered
+from pixcrawler.models import CheckRequest, JobFilter, ListReport
 from pixcrawler.words import Depth, TakedownKind
+from scheduler.checker import Checker
+from scheduler.leadership import Leadership
 from shared.db import calendar, poison
 from shared.db.session import open_engine, transaction
 from shared.pipeline import DOWNLOAD, Tier
-from tests.core import board_at
+from shared.resources import open_resources
+from tests.core import board_at, scheduler_settings
 
 _START_SECONDS = 20.0
 
@@ -75,6 +80,47 @@ def request_for(place: Path, source: Source, recipe: Recipe | None = None) -> Jo
 
 def rows(count: int = 2) -> Source:
     return Source(rows=[{"url": f"https://example.com/{number}.jpg"} for number in range(count)])
+
+
+@asynccontextmanager
+async def checking(database_url: str, redis_url: str, folder: Path) -> AsyncIterator[None]:
+    """What a scheduler does about lists to be checked, done within."""
+    async with open_resources(scheduler_settings(database_url, redis_url, folder)) as resources:
+        leadership, work = Leadership(resources.engine), Checker(resources)
+
+        async def check() -> None:
+            while True:
+                term = await leadership.term()
+                assert term
+                if not await work.check(term):
+                    await asyncio.sleep(0.1)
+
+        working = asyncio.create_task(check())
+        yield
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await leadership.resign()
+
+
+async def test_a_list_is_checked_by_either_client(
+    gateway: str, key: str, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "urls.csv"
+    path.write_text("link,alt\nhttps://example.com/a.jpg,cat\nnonsense,dog\n")
+
+    def use() -> ListReport | None:
+        with Client(gateway, key) as client:
+            return client.check(client.upload(path), timeout_seconds=120).report
+
+    async with checking(database_url, redis_url, tmp_path), AsyncClient(gateway, key) as client:
+        by_blocking = await asyncio.to_thread(use)
+        by_async = await client.check(await client.upload(path), CheckRequest(url_col="alt"), timeout_seconds=120)
+
+    assert by_blocking is not None
+    assert by_async.report is not None
+    assert (by_blocking.columns.url, by_blocking.bad[0].line) == ("link", 3)
+    assert (by_async.report.columns.url, by_async.report.bad_rows) == ("alt", 2)
+    assert "line 3: bad_url (malformed)" in rendered(by_blocking)
 
 
 async def test_a_job_is_made_shown_moved_and_found_again(gateway: str, key: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from shared.db import (
     blocked,
     calendar,
     cells,
+    checks,
     chunks,
     deletions,
     deliveries,
@@ -114,6 +115,8 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "forget": partial(_cancelled_and_forgotten, scene=scene),
         "upload": partial(uploads.add, tenant_id=scene.tenant, filename="", key="", size_bytes=0, sha256=""),
         "uploaded": partial(uploads.get, tenant_id=scene.tenant, upload_id=scene.job),
+        "check": partial(_wishes_a_check, scene=scene),
+        "checked": partial(checks.get, tenant_id=scene.tenant, upload_id=scene.job, check_id=scene.job),
         "take_down": partial(blocked.add, kind=Kind.HOST, value="example.org", note=""),
         "taken_down": partial(blocked.newest, kind=None, before=None, limit=9),
         "taken_down_one": partial(blocked.get, takedown_id=1),
@@ -192,6 +195,13 @@ async def _uses_webhooks(connection: Connection, *, scene: Scene) -> None:
 DUE = deliveries.Due(
     id=UUID(int=0), webhook_id=UUID(int=0), tenant_id=UUID(int=0), url="", signing=[], payload={}, attempts=0
 )
+
+
+async def _wishes_a_check(connection: Connection, *, scene: Scene) -> None:
+    made = await uploads.add(connection, tenant_id=scene.tenant, filename="", key="", size_bytes=0, sha256="")
+    wish = {"tenant_id": scene.tenant, "upload_id": made, "source": {}}
+    assert await checks.ask(connection, **wish, most_open=1) is not None
+    assert await checks.ask(connection, **wish, most_open=1) is None
 
 
 async def _in_turn(
@@ -275,6 +285,10 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "grant_redrives": partial(_grants_redrives, scene=scene),
         "remnants_left": partial(remnants.left, without=[], limit=9),
         "remnants_cleared": partial(remnants.cleared, claim=scene.claim),
+        "check": checks.begin,
+        "put_check_back": partial(checks.put_back, check_id=scene.job),
+        "finish_check": partial(checks.finish, check_id=scene.job, report={}),
+        "fail_check": partial(checks.fail, check_id=scene.job, error_code="x", error="x"),
         "keep_calendar": _keeps_calendar,
         "sweep_strays": partial(_sweeps_strays, scene=scene),
         "forget_keys": partial(retention.forget_keys, keep=silent),
@@ -512,7 +526,7 @@ REFUSED = {
                 "UPDATE api_keys SET secret_hash = ''", "UPDATE tenants SET created_at = now()",
                 "SELECT * FROM fingerprints", "UPDATE leader SET holder = 'x'", "UPDATE slots SET chunk_id = NULL",
                 "DELETE FROM chunk_events", "UPDATE calendar SET schedule = '{}'",
-                "UPDATE calendar_runs SET error = ''"),
+                "UPDATE calendar_runs SET error = ''", "UPDATE list_checks SET state = 'done'"),
     "scheduler": ("SELECT * FROM api_keys", "DELETE FROM tenants", "INSERT INTO tenants (name) VALUES ('x')",
                   "UPDATE tenants SET plan = 'enterprise'",
                   "INSERT INTO api_keys (id, tenant_id, secret_hash) SELECT 'x', id, '' FROM tenants",

@@ -47,11 +47,13 @@ class Case:
     to_stranger: int | None = None
 
 
-#: What stands in a path; "JOB", "MANIFEST" and "PLACE" stand for an id of ours and for a folder no job has taken.
+#: What stands in a path; "JOB", "MANIFEST" and "CHECK" stand for ids of ours, "PLACE" for a folder no job has taken.
 PATH = {
     "job_id": "JOB",
     "webhook_id": "WEBHOOK",
     "delivery_id": "DELIVERY",
+    "manifest_id": "MANIFEST",
+    "check_id": "CHECK",
     "takedown_id": "1",
     "chunk_id": "1",
     "poison_id": "1",
@@ -76,6 +78,8 @@ CASES: dict[str, Case] = {
     "listImages": Case(READ, to_stranger=404),
     "streamJob": Case(READ, to_stranger=404),
     "uploadManifest": Case(WRITE, params={"filename": "urls.txt"}, content=b"https://example.com/a.jpg"),
+    "checkManifest": Case(WRITE, json={}, to_stranger=404),
+    "getManifestCheck": Case(READ, to_stranger=404),
     "getMe": Case(READ),
     "createWebhook": Case(WRITE, json={"url": "https://hooks.pixcrawler.org/jobs"}),
     "listWebhooks": Case(READ),
@@ -154,11 +158,13 @@ async def ours(api: httpx2.AsyncClient, database: asyncpg.Connection, place: Pat
     manifest = await api.post("/v1/manifests", params={"filename": "a.txt"}, content=b"https://example.com/a.jpg")
     webhook = await api.post("/v1/webhooks", json={"url": "https://hooks.pixcrawler.org/jobs"})
     delivery = await api.post(f"/v1/webhooks/{webhook.json()['id']}/test")
+    check = await api.post(f"/v1/manifests/{manifest.json()['id']}/check", json={})
     words = {
         "JOB": job.json()["id"],
         "MANIFEST": manifest.json()["id"],
         "WEBHOOK": webhook.json()["id"],
         "DELIVERY": delivery.json()["id"],
+        "CHECK": check.json()["id"],
         "PLACE": str(place.with_name("other")),
     }
     return Ours(database, words)
@@ -235,7 +241,7 @@ async def test_a_suspended_account_may_do_nothing(app: FastAPI, make_key: MakeKe
 
 async def test_what_is_anothers_looks_like_what_never_was(stranger: httpx2.AsyncClient, ours: Ours) -> None:
     named = {name: case.to_stranger for name, case in CASES.items() if case.to_stranger is not None}
-    ids = {name: str(uuid4()) for name in ("JOB", "MANIFEST", "WEBHOOK", "DELIVERY")}
+    ids = {name: str(uuid4()) for name in ("JOB", "MANIFEST", "CHECK", "WEBHOOK", "DELIVERY")}
     never = Ours(ours.database, {**ours.words, **ids})
     before = await ours.left()
 
