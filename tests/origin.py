@@ -104,12 +104,15 @@ class Origin:
     #: Is set when somebody waits at /held.
     is_holding: asyncio.Event = field(default_factory=asyncio.Event)
 
+    #: Of its first opening; later ones listen there again.
+    port: int = 0
+
     async def __aenter__(self) -> Self:
         self._clients: set[asyncio.Task[None]] = set()
         self._server = await asyncio.start_server(
-            self._meet, self.listens_on or self.host, 0, ssl=self.tls, backlog=1024
+            self._meet, self.listens_on or self.host, self.port, ssl=self.tls, backlog=1024
         )
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -116,20 +116,39 @@ async def test_an_origin_that_resets_for_a_while_costs_no_row(ours: World) -> No
 LEFT_ALONE = {"PIXCRAWLER_BREAKER_SECONDS": "6"}
 
 
+async def is_left_alone(downloader: Service) -> None:
+    """Returns when the origin is."""
+
+    async def is_counted() -> bool:
+        return await asyncio.to_thread(downloader.metric, 'pixcrawler_hosts_left_alone_total{why="breaker"}') > 0
+
+    await until("the origin is left alone", is_counted, limit_seconds=90)
+
+
+async def test_an_origin_that_refuses_for_a_while_is_left_alone_and_costs_no_row(ours: World) -> None:
+    """A refusal comes at once: a row's tries must not be over before anybody knows that the host is away."""
+    downloader = ours.start("downloader", **LEFT_ALONE)
+    await ours.origin.go_away()
+    job = await ours.submit()
+
+    await is_left_alone(downloader)
+    await ours.origin.come_back()
+    ours.heal()
+
+    await ours.has_kept_its_promises(job)
+    ours.remove("downloader")
+
+
 async def test_an_origin_that_falls_silent_is_left_alone_and_costs_no_row_when_it_is_back(ours: World) -> None:
     """It is away until the downloader has noticed and leaves it alone."""
     downloader = ours.start("downloader", **LEFT_ALONE)
-    left_alone = 'pixcrawler_hosts_left_alone_total{why="breaker"}'
     ours.origin.hold(HELD_ROW)
     job = await ours.submit(recipe='{"url_deadline_seconds": 8}')
     await asyncio.wait_for(ours.origin.is_holding.wait(), timeout=60)
 
     ours.origin.fall_silent()
 
-    async def is_left_alone() -> bool:
-        return await asyncio.to_thread(downloader.metric, left_alone) > 0
-
-    await until("the origin is left alone", is_left_alone, limit_seconds=90)
+    await is_left_alone(downloader)
     ours.heal()
 
     await ours.has_kept_its_promises(job)

@@ -66,9 +66,10 @@ async def test_postgresql_that_stands_still_takes_nobodys_chunk_away(ours: World
 
 
 @long
-async def test_a_slow_way_to_postgresql_only_costs_time(ours: World) -> None:
-    """A tenth of a second there and back, for every question."""
-    ours.to_postgres.delay(0.05)
+@pytest.mark.parametrize("round_trip", [0.1, 0.3])
+async def test_a_slow_way_to_postgresql_only_costs_time(ours: World, round_trip: float) -> None:
+    """So many seconds there and back, for every question."""
+    ours.to_postgres.delay(round_trip / 2)
 
     job = await ours.submit()
     await ours.has_ended(job, limit_seconds=240)

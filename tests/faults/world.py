@@ -84,6 +84,13 @@ class PictureOrigin(Origin):
         self._is_silent = True
         self.released.clear()
 
+    async def go_away(self) -> None:
+        """Its port refuses connections until `come_back`; those it had are cut."""
+        await self.__aexit__()
+
+    async def come_back(self) -> None:
+        await self.__aenter__()
+
     async def _serve_p(self, request: Request, wire: Wire) -> None:
         number = int(request.path.rsplit("/", 1)[1])
         if self._is_silent:
