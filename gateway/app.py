@@ -33,6 +33,7 @@ from gateway.routes import (
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.watch import JobWatch, read_figures
+from gateway.web_lists import WebLists
 from shared.egress import NOTICE_PORTS, Egress
 from shared.resources import Resources, open_resources
 from shared.version import VERSION
@@ -88,6 +89,7 @@ async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[No
             yield
         finally:
             services.closing.set()
+            services.web_lists.close()
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
@@ -96,12 +98,14 @@ async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[No
 def build_services(settings: GatewaySettings, resources: Resources) -> Services:
     """The parts that routes work with."""
     watch = JobWatch(partial(read_figures, resources))
+    egress = Egress.of(settings, NOTICE_PORTS)
     return Services(
         settings=settings,
         resources=resources,
         watch=watch,
         indexes=IndexCache(),
         keyring=Keyring(),
-        notices=Egress.of(settings, NOTICE_PORTS),
+        egress=egress,
+        web_lists=WebLists(egress),
         limiter=RateLimiter(resources.redis, limit=settings.requests_a_minute),
     )

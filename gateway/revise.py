@@ -43,7 +43,7 @@ async def append(services: Services, caller: Caller, job: JobRow, asked: AppendI
     options = options.model_copy(
         update=asked.model_dump(include={"format", "url_col", "caption_col"}, exclude_none=True)
     )
-    async with local_list(services.settings, services.resources, caller.tenant_id, asked.source) as found:
+    async with local_list(services, caller.tenant_id, asked.source) as found:
         chosen = await asyncio.to_thread(check_list, found.path, options)
         options = options.model_copy(update={"format": chosen.value})
         if not found.is_spooled:

@@ -53,8 +53,8 @@ class Source(StrictRequest):
     manifest_id: Annotated[str, Field(pattern=r"^[0-9a-fA-F-]{36}$")] | None = Field(
         default=None, description="A list uploaded by POST /v1/manifests"
     )
-    reference: Annotated[str, Field(max_length=1024), AfterValidator(storable)] | None = Field(
-        default=None, description="A list in an object store: az://container/path or s3://bucket/path"
+    reference: Annotated[str, Field(max_length=4096), AfterValidator(storable)] | None = Field(
+        default=None, description="A list elsewhere: az://container/path, s3://bucket/path or https://host/path"
     )
 
     @model_validator(mode="after")

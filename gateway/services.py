@@ -10,6 +10,7 @@ from gateway.keyring import Keyring
 from gateway.limits import RateLimiter
 from gateway.settings import GatewaySettings
 from gateway.watch import JobWatch
+from gateway.web_lists import WebLists
 from shared.egress import Egress
 from shared.resources import Resources
 
@@ -24,8 +25,9 @@ class Services:
     indexes: IndexCache
     keyring: Keyring
     limiter: RateLimiter
-    #: For webhooks' receivers.
-    notices: Egress
+    #: For what clients name on the web.
+    egress: Egress
+    web_lists: WebLists
     #: Set when the server is asked to stop: streams end, so that it can.
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

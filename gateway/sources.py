@@ -16,7 +16,9 @@ from uuid import UUID
 from gateway.destinations import why_not
 from gateway.problems import ApiError, Code
 from gateway.schemas import ListOptions, Source
+from gateway.services import Services
 from gateway.settings import GatewaySettings
+from gateway.web_lists import is_web, name_in
 from shared.db import uploads
 from shared.db.session import transaction
 from shared.errors import BadSource, StoreRefused
@@ -62,13 +64,11 @@ def plain_name(filename: str) -> str:
 
 
 @asynccontextmanager
-async def local_list(
-    settings: GatewaySettings, resources: Resources, tenant_id: UUID, source: Source
-) -> AsyncIterator[LocalList]:
-    """The list a request names. Raises BadSource, ApiError, StoreUnavailable, StoreRefused."""
+async def local_list(services: Services, tenant_id: UUID, source: Source) -> AsyncIterator[LocalList]:
+    """The list a request names. Raises BadSource, ApiError, TransientError, StoreRefused."""
     with tempfile.TemporaryDirectory(prefix=_SCRATCH) as name:
         with full_disk_is_transient():
-            found = await _found(Path(name), settings, resources, tenant_id, source)
+            found = await _found(Path(name), services, tenant_id, source)
         yield found
 
 
@@ -129,14 +129,15 @@ def check_list(path: Path, options: ListOptions) -> ListFormat:
     return chosen
 
 
-async def _found(
-    folder: Path, settings: GatewaySettings, resources: Resources, tenant_id: UUID, source: Source
-) -> LocalList:
+async def _found(folder: Path, services: Services, tenant_id: UUID, source: Source) -> LocalList:
+    settings, resources = services.settings, services.resources
     if source.rows is not None:
         return await _from_rows(folder, source.rows, settings.max_inline_rows, tenant_id)
     if source.manifest_id is not None:
         return await _from_upload(folder, resources, tenant_id, source.manifest_id)
     assert source.reference is not None, "the model allows no fourth case"
+    if is_web(source.reference):
+        return await _from_web(folder, services, tenant_id, source.reference)
     return await _from_reference(folder, settings, resources, tenant_id, source.reference)
 
 
@@ -172,7 +173,9 @@ async def _from_reference(
     except ValueError as error:
         raise BadSource(f"the reference cannot be read: {error}") from None
     if place.scheme is Scheme.FOLDER:
-        raise BadSource("a reference is az://container/path or s3://bucket/path; upload a local file instead")
+        raise BadSource(
+            "a reference is az://container/path, s3://bucket/path or https://host/path; upload a local file instead"
+        )
     if wrong := await why_not(settings, resources, place):
         raise BadSource(f"the reference may not be read: {wrong}")
     path = folder / plain_name(name)
@@ -185,6 +188,12 @@ async def _from_reference(
         raise BadSource("the reference's file name holds more than letters, digits, . _ -; rename it") from None
     if not is_there:
         raise BadSource("there is no such object; correct the reference")
+    return await _digested(path, tenant_id)
+
+
+async def _from_web(folder: Path, services: Services, tenant_id: UUID, url: str) -> LocalList:
+    path = folder / plain_name(name_in(url))
+    await services.web_lists.fetch(url, path, most_bytes=services.settings.max_manifest_bytes)
     return await _digested(path, tenant_id)
 
 

@@ -66,7 +66,7 @@ async def submit(services: Services, caller: Caller, asked: JobIn, trace: Trace)
     check_fits(services.settings, caller.tenant, len(asked.source.rows or ()))
     wish = Wish(name=asked.name, options=asked.list, destination=asked.destination, recipe=asked.recipe)
     place = await _permitted(services, wish)
-    async with local_list(services.settings, services.resources, caller.tenant_id, asked.source) as found:
+    async with local_list(services, caller.tenant_id, asked.source) as found:
         return await _accept(services, caller, wish, place, found, trace)
 
 

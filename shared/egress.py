@@ -115,12 +115,12 @@ class Egress:
             answer.read(_MOST_IGNORED)
             return answer.status
 
-    def download(self, url: str, file: BinaryIO, *, most_bytes: int, seconds: float) -> int:
+    def download(self, url: str, file: BinaryIO, *, most_bytes: int, seconds: float, only_tls: bool = False) -> int:
         """Writes what lies there into the file, following redirects that the guard lets pass; its size.
 
         Raises PlaceRefused, also for an answer other than 200 and for a body that is too large, and PlaceUnavailable.
         """
-        target, until = self.check(url), time.monotonic() + seconds
+        target, until = self.check(url, only_tls=only_tls), time.monotonic() + seconds
         for _ in range(_MOST_REDIRECTS + 1):
             with self._asked("GET", target, seconds=until - time.monotonic()) as answer:
                 if answer.status not in _REDIRECTS:
@@ -128,7 +128,7 @@ class Egress:
                 found = self._guard.check_redirect(target, answer.headers.get("Location"))
             if isinstance(found, Refusal):
                 raise PlaceRefused(f"it redirects to where nothing may be asked ({found.detail})")
-            target = found
+            target = self.check(found.url, only_tls=only_tls)
         raise PlaceRefused("it redirects too often")
 
     @contextmanager

@@ -46,7 +46,7 @@ async def create_webhook(asked: WebhookIn, caller: Writer, request: Request) -> 
     """Tells that URL of events, signed as the Standard Webhooks specification has it. The secret is told only now."""
     services = services_of(request)
     try:
-        await asyncio.to_thread(services.notices.check, asked.url, only_tls=True)
+        await asyncio.to_thread(services.egress.check, asked.url, only_tls=True)
     except PlaceRefused as error:
         mistake = Mistake(pointer="/url", detail=str(error))
         raise ApiError(Code.INVALID_REQUEST, f"/url: {error}", errors=[mistake]) from error
