@@ -1,14 +1,16 @@
 """What administrators send and see of the system itself, as JSON."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from gateway.schemas import storable
+from gateway.schemas import JOB_ID, RetryReasons, storable
+from shared.calendar import read_schedule
 from shared.pipeline import ChunkState
 from shared.quotas import read_limits
+from shared.reasons import Reason
 
 
 class WorkerOut(BaseModel):
@@ -95,6 +97,32 @@ class CalendarOut(BaseModel):
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class CalendarEntryIn(_Request):
+    """A dataset whose rejected rows are taken again periodically; exactly one of the two schedules."""
+
+    job: str = Field(pattern=JOB_ID, description="Any job of the dataset")
+    reasons: RetryReasons = Field(
+        default=None,
+        min_length=1,
+        max_length=len(Reason),
+        description="Rows rejected for one of these; None: for any that may pass",
+    )
+    every_seconds: int | None = Field(default=None, ge=60, le=366 * 86_400)
+    cron: str | None = Field(default=None, max_length=200, description="Five fields, in UTC", examples=["0 3 * * *"])
+
+    @model_validator(mode="after")
+    def _has_a_schedule(self) -> Self:
+        if (self.every_seconds is None) == (self.cron is None):
+            raise ValueError("needs either every_seconds or cron")
+        read_schedule(self.schedule, now=lambda: datetime.now(UTC))
+        return self
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        """As it is kept."""
+        return {"cron": self.cron} if self.cron is not None else {"every_seconds": self.every_seconds}
 
 
 def _limits(quotas: dict[str, int | None]) -> dict[str, int | None]:

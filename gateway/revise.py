@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -49,34 +50,50 @@ async def append(services: Services, caller: Caller, job: JobRow, asked: AppendI
         if not found.is_spooled:
             await store_list(services.resources.spool, found.spool_key, found.path, found.sha256)
         source = {"key": found.spool_key, "digest": found.sha256, **options.model_dump(mode="json")}
-        new = _new(caller, job, JobKind.APPEND, source, trace, name=asked.name)
+        new = _new(caller.tenant_id, job, JobKind.APPEND, source, trace, name=asked.name)
         return await _added(services, caller, job, new)
 
 
 async def retry(services: Services, caller: Caller, job: JobRow, asked: RetryIn, trace: Trace) -> Submitted:
     """Takes rejected rows of the job's dataset again. Raises ApiError and errors of the tree."""
     await _check_place(services, job)
-    reasons = sorted(set(asked.reasons or (reason for reason, about in REASONS.items() if about.is_retryable)))
+    source = await _retry_source(services, job, asked.reasons)
+    new = _new(caller.tenant_id, job, JobKind.RETRY, source, trace)
+    return await _added(services, caller, job, new, reasons=[Reason(reason) for reason in source["reasons"]])
+
+
+async def renewal(services: Services, tenant_id: UUID, job: JobRow, asked: RetryIn) -> NewRevision:
+    """What the calendar is to ask for periodically: a retry. Raises ApiError and errors of the tree."""
+    await _check_place(services, job)
+    return _new(tenant_id, job, JobKind.RETRY, await _retry_source(services, job, asked.reasons), None)
+
+
+async def _retry_source(services: Services, job: JobRow, asked: Sequence[Reason] | None) -> dict[str, Any]:
+    reasons = sorted(set(asked or (reason for reason, about in REASONS.items() if about.is_retryable)))
     before = await _source(services, job)
     kept = {name: before[name] for name in ListOptions.model_fields}
-    source = {**kept, "digest": before["digest"], "reasons": [str(reason) for reason in reasons]}
-    new = _new(caller, job, JobKind.RETRY, source, trace)
-    return await _added(services, caller, job, new, reasons=reasons)
+    return {**kept, "digest": before["digest"], "reasons": [str(reason) for reason in reasons]}
 
 
 def _new(
-    caller: Caller, job: JobRow, kind: JobKind, source: Mapping[str, Any], trace: Trace, *, name: str | None = None
+    tenant_id: UUID,
+    job: JobRow,
+    kind: JobKind,
+    source: Mapping[str, Any],
+    trace: Trace | None,
+    *,
+    name: str | None = None,
 ) -> NewRevision:
     parts = [kind, str(job.dataset_id), source]
     return NewRevision(
-        tenant_id=caller.tenant_id,
+        tenant_id=tenant_id,
         dataset_id=job.dataset_id,
         kind=kind,
         name=job.name if name is None else name,
         recipe=job.recipe,
         source=source,
         digest=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
-        traceparent=trace.stored(),
+        traceparent=trace.stored() if trace else None,
     )
 
 

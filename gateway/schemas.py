@@ -134,12 +134,15 @@ def _known_reason(value: object) -> object:
     return Reason(value) if isinstance(value, str) and value in set(Reason) else value
 
 
+RetryReasons = list[Annotated[Reason, BeforeValidator(_known_reason)]] | None
+
+
 class RetryIn(StrictRequest):
     """Which rejected rows of a dataset are taken again."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reasons": ["connect_timeout", "http_server_error"]}]})
 
-    reasons: list[Annotated[Reason, BeforeValidator(_known_reason)]] | None = Field(
+    reasons: RetryReasons = Field(
         default=None,
         min_length=1,
         max_length=len(Reason),

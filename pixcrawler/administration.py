@@ -230,6 +230,23 @@ def calendar() -> Call[Calendar]:
     return Call("GET", "/v1/admin/calendar", Calendar)
 
 
+def add_entry(
+    job: UUID | str,
+    *,
+    every_seconds: int | None = None,
+    cron: str | None = None,
+    reasons: Sequence[str] | None = None,
+) -> Call[CalendarEntry]:
+    """Has rejected rows of a job's dataset taken again periodically; exactly one of the two schedules, cron in UTC."""
+    body = {"job": str(job), "every_seconds": every_seconds, "cron": cron, "reasons": reasons and list(reasons)}
+    return Call("POST", "/v1/admin/calendar", CalendarEntry, json=body)
+
+
+def remove_entry(name: str) -> Call[CalendarEntry]:
+    """Removes an entry that was added."""
+    return Call("DELETE", f"/v1/admin/calendar/{_part(name)}", CalendarEntry)
+
+
 def pause_entry(name: str) -> Call[CalendarEntry]:
     return Call("POST", f"/v1/admin/calendar/{_part(name)}/pause", CalendarEntry)
 

@@ -244,6 +244,40 @@ def list_calendar(gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJs
     _with(gateway, api_key, lambda client: operating.list_calendar(client, is_json=as_json))
 
 
+@calendar.command("add")
+def add_entry(
+    job: Annotated[str, Argument(metavar="JOB", help="Any job of the dataset.")],
+    every_hours: Annotated[float | None, Option(help="How often.", metavar="N", min=1 / 60)] = None,
+    cron: Annotated[
+        str | None, Option(help="Or when: minute, hour, day of month, month, day of week, in UTC.", metavar="FIELDS")
+    ] = None,
+    reason: Annotated[
+        list[str] | None,
+        Option(help="Rows rejected for this; may be repeated. By default all that may pass.", metavar="REASON"),
+    ] = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have rejected rows of a job's dataset taken again periodically."""
+    from pixcrawler.commands import operating
+
+    seconds = None if every_hours is None else round(every_hours * 3600)
+    _with(
+        gateway,
+        api_key,
+        lambda client: operating.add_entry(client, job, seconds, cron, reason, is_json=as_json),
+    )
+
+
+@calendar.command("remove")
+def remove_entry(name: EntryName, gateway: Gateway = None, api_key: ApiKey = None) -> None:
+    """Remove an entry that was added; the house's own can only rest."""
+    from pixcrawler.commands import operating
+
+    _with(gateway, api_key, lambda client: operating.remove_entry(client, name))
+
+
 @calendar.command("pause")
 def pause_entry(name: EntryName, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Let an entry rest until it is resumed."""

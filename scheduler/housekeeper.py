@@ -7,11 +7,12 @@ import structlog
 
 from scheduler.calendar import Errand
 from scheduler.housekeeping import tidy_spool
+from scheduler.renewer import Renewer
 from scheduler.settings import SchedulerSettings
 from scheduler.strays import Strays
 from shared import calendar
 from shared.db import calendar as runs
-from shared.db import deliveries, retention
+from shared.db import deliveries, recurring, retention
 from shared.db.calendar import Run
 from shared.db.leader import Term
 from shared.db.session import transaction
@@ -39,6 +40,7 @@ class Housekeeper:
             calendar.Errand.FORGET_HISTORY: _alone(self.forget_history),
             calendar.Errand.FORGET_FINGERPRINTS: _alone(self.forget_fingerprints),
             calendar.Errand.SWEEP_STRAYS: Strays(self._settings, self._resources).sweep,
+            recurring.ERRAND: Renewer(self._settings, self._resources).renew,
         }
 
     async def tidy_spool(self) -> None:

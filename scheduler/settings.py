@@ -1,10 +1,13 @@
 """What an operator may set for the scheduler."""
 
+from typing import Annotated
+
 from pydantic import Field, SecretStr
 
 from shared.db.bells import RING_AGAIN
 from shared.egress import EgressSettings
-from shared.pipeline import LEADER_LEASE, MAX_CHUNKS
+from shared.pipeline import LEADER_LEASE, MAX_CHUNKS, Tier
+from shared.quotas import Quota
 
 
 class SchedulerSettings(EgressSettings):
@@ -49,5 +52,8 @@ class SchedulerSettings(EgressSettings):
     )
     remove_strays: bool = Field(
         default=False, description="Remove objects that no index names, rather than only say which they are"
+    )
+    quotas: dict[Tier, dict[Quota, Annotated[int, Field(ge=0)] | None]] = Field(
+        default={}, description="Limits by tier as the gateway has them, for jobs that the calendar makes"
     )
     tick_seconds: float = Field(default=1.0, gt=0, le=60, description="How often it looks without being woken")

@@ -55,6 +55,8 @@ GRANT SELECT, INSERT ON list_checks TO pixcrawler_gateway;
 GRANT SELECT ON calendar, calendar_runs TO pixcrawler_gateway;
 GRANT UPDATE (is_enabled) ON calendar TO pixcrawler_gateway;
 GRANT INSERT ON calendar_runs TO pixcrawler_gateway;
+-- They also make and remove entries that renew a dataset, and no others (see the policies below).
+GRANT INSERT (name, schedule, arguments, last_due_at), DELETE ON calendar TO pixcrawler_gateway;
 GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO pixcrawler_gateway;
 -- They also look who holds which slot and which workers report, and pause stages; everybody heeds a pause.
 GRANT SELECT ON slots, cells TO pixcrawler_gateway;
@@ -101,6 +103,11 @@ GRANT USAGE ON SEQUENCE removals_id_seq TO pixcrawler_scheduler;
 -- And what it finds in destinations that no index names.
 GRANT SELECT, INSERT, DELETE ON strays TO pixcrawler_scheduler;
 
+-- Jobs it makes only where the calendar says that a dataset is to be renewed; what failed there is taken over.
+GRANT INSERT ON jobs TO pixcrawler_scheduler;
+GRANT UPDATE (revision) ON datasets TO pixcrawler_scheduler;
+GRANT UPDATE (dropped_at) ON chunks TO pixcrawler_scheduler;
+
 -- It keeps the calendar, and forgets what is old. Of API keys it sees only how long they have been useless.
 GRANT SELECT, INSERT, UPDATE, DELETE ON calendar, calendar_runs TO pixcrawler_scheduler;
 GRANT SELECT (id, expires_at, revoked_at), DELETE ON api_keys TO pixcrawler_scheduler;
@@ -130,6 +137,20 @@ GRANT USAGE ON SEQUENCE poison_messages_id_seq TO pixcrawler_downloader, pixcraw
 -- What must not be fetched or stored, and which row of a dataset holds which bytes.
 GRANT SELECT ON blocked TO pixcrawler_downloader, pixcrawler_uploader;
 GRANT SELECT, INSERT, DELETE ON fingerprints TO pixcrawler_uploader;
+
+-- Of the calendar the gateway makes and removes only what administrators added; the rest it can only let rest.
+ALTER TABLE calendar ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS of_the_scheduler ON calendar;
+CREATE POLICY of_the_scheduler ON calendar TO pixcrawler_scheduler USING (true);
+DROP POLICY IF EXISTS seen ON calendar;
+CREATE POLICY seen ON calendar FOR SELECT TO pixcrawler_gateway USING (true);
+DROP POLICY IF EXISTS paused ON calendar;
+CREATE POLICY paused ON calendar FOR UPDATE TO pixcrawler_gateway USING (true);
+DROP POLICY IF EXISTS added ON calendar;
+CREATE POLICY added ON calendar FOR INSERT TO pixcrawler_gateway
+    WITH CHECK (arguments ->> 'errand' = 'renew_dataset');
+DROP POLICY IF EXISTS removed ON calendar;
+CREATE POLICY removed ON calendar FOR DELETE TO pixcrawler_gateway USING (arguments ->> 'errand' = 'renew_dataset');
 
 -- The second wall between tenants: of tables that belong to them the gateway sees the rows of the tenant for whom it
 -- works (shared/db/tenancy.py), or all of them where it says so; other services work for all. Rows of a job or a webhook go with it.

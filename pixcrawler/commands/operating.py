@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -67,6 +68,25 @@ def list_calendar(client: Client, *, is_json: bool) -> None:
     """Name, schedule, when it was last due and will be next, how its newest run ended."""
     for entry in client.ask(administration.calendar()).data:
         _show_entry(entry, is_json=is_json)
+
+
+def add_entry(
+    client: Client,
+    job: str,
+    every_seconds: int | None,
+    cron: str | None,
+    reasons: Sequence[str] | None,
+    *,
+    is_json: bool,
+) -> None:
+    if (every_seconds is None) == (cron is None):
+        raise Failure("say how often: either --every-hours or --cron", Exit.USAGE)
+    asked = administration.add_entry(job, every_seconds=every_seconds, cron=cron, reasons=reasons or None)
+    _show_entry(client.ask(asked), is_json=is_json)
+
+
+def remove_entry(client: Client, name: str) -> None:
+    client.ask(administration.remove_entry(name))
 
 
 def pause_entry(client: Client, name: str, *, is_json: bool) -> None:

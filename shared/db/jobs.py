@@ -147,6 +147,12 @@ async def get(connection: AsyncConnection, tenant_id: UUID, job_id: UUID) -> Job
     return None if row is None else _job(row)
 
 
+async def tenant_of(connection: AsyncConnection, job_id: UUID) -> UUID | None:
+    """Whose job it is; None when there is none."""
+    found: UUID | None = await connection.scalar(text("SELECT tenant_id FROM jobs WHERE id = :job"), {"job": job_id})
+    return found
+
+
 async def source_of(connection: AsyncConnection, job_id: UUID) -> Mapping[str, Any]:
     """What the job was made from, as the planner reads it."""
     found = await connection.execute(text("SELECT source FROM jobs WHERE id = :id"), {"id": job_id})

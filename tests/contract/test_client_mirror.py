@@ -88,6 +88,8 @@ CALLS: tuple[Call[Any], ...] = (
     administration.resume_stage(STAGE),
     administration.slots(),
     administration.calendar(),
+    administration.add_entry(JOB, every_seconds=3600, reasons=["connect_timeout"]),
+    administration.remove_entry(ENTRY),
     administration.pause_entry(ENTRY),
     administration.resume_entry(ENTRY),
     administration.run_entry(ENTRY),

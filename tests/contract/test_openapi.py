@@ -60,6 +60,8 @@ OPERATIONS = {
     "resumeStage": ("post", "/v1/admin/stages/{stage}/resume"),
     "listSlots": ("get", "/v1/admin/slots"),
     "listCalendar": ("get", "/v1/admin/calendar"),
+    "addCalendarEntry": ("post", "/v1/admin/calendar"),
+    "removeCalendarEntry": ("delete", "/v1/admin/calendar/{name}"),
     "pauseCalendarEntry": ("post", "/v1/admin/calendar/{name}/pause"),
     "resumeCalendarEntry": ("post", "/v1/admin/calendar/{name}/resume"),
     "runCalendarEntry": ("post", "/v1/admin/calendar/{name}/run"),

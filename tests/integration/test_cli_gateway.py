@@ -291,7 +291,7 @@ async def test_the_admin_commands_print_a_line_for_each_takedown(
     assert "64 hex digits" in refused[1]
 
 
-@pytest.mark.timeout(300)  # each command is a process, and there are seven
+@pytest.mark.timeout(300)  # each command is a process, and there are ten
 async def test_the_admin_commands_make_tenants_and_keys(
     admin: Callable[..., Awaitable[tuple[int, str]]], gateway: str
 ) -> None:
@@ -328,6 +328,9 @@ async def test_the_admin_commands_pause_drain_and_show_stages_slots_and_the_cale
         resumed = await admin("stage", "resume", "download", "--json")
         run = await admin("calendar", "run", "tidy_spool")
         paused = await admin("calendar", "pause", "tidy_spool")
+        how_often = await admin("calendar", "add", str(claim.job_id))
+        elsewhere = await admin("calendar", "add", str(claim.job_id), "--every-hours", "24", "--reason", "too_slow")
+        kept = await admin("calendar", "remove", "tidy_spool")
 
     assert slots[1].split("\t")[1] == f"chunk {chunk}"
     assert "downloader-a-1" in slots[1]
@@ -337,6 +340,9 @@ async def test_the_admin_commands_pause_drain_and_show_stages_slots_and_the_cale
     assert drained[1].startswith("download\tpaused since ")
     assert json.loads(resumed[1].splitlines()[0])["paused_at"] is None
     assert run == (0, "tidy_spool\tevery 3600 s\tlast -\tnext -\ta run is open\n")
+    assert (how_often[0], "--every-hours or --cron" in how_often[1]) == (2, True)
+    assert (elsewhere[0], "/nowhere" in elsewhere[1] or "folder" in elsewhere[1]) == (2, True), elsewhere
+    assert (kept[0], "for a dataset" in kept[1]) == (5, True)
     assert paused == (0, "tidy_spool\tevery 3600 s\tlast -\tpaused\ta run is open\n")
 
 

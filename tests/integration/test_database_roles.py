@@ -32,6 +32,7 @@ from shared.db import (
     lifecycle,
     poison,
     purges,
+    recurring,
     remnants,
     retention,
     revisions,
@@ -150,6 +151,9 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "calendar_entry": partial(calendar.get, name="x"),
         "enable_entry": partial(calendar.set_enabled, name="x", is_enabled=False),
         "ask_run": partial(calendar.ask_run, name="x"),
+        "add_entry": partial(recurring.keep, new=_new_revision(scene), schedule={"every_seconds": 60}),
+        "remove_entry": partial(recurring.remove, name="x"),
+        "tenant_of": partial(jobs.tenant_of, job_id=scene.job),
     }
 
 
@@ -290,6 +294,7 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "finish_check": partial(checks.finish, check_id=scene.job, report={}),
         "fail_check": partial(checks.fail, check_id=scene.job, error_code="x", error="x"),
         "keep_calendar": _keeps_calendar,
+        "renew": partial(_renews, scene=scene),
         "sweep_strays": partial(_sweeps_strays, scene=scene),
         "forget_keys": partial(retention.forget_keys, keep=silent),
         "forget_moves": partial(retention.forget_moves, keep=NO_HOLD, after=0),
@@ -361,6 +366,18 @@ async def _keeps_calendar(connection: Connection) -> None:
     await calendar.finish(connection, run)
     await calendar.forget_runs(connection, keep=NO_HOLD)
     await calendar.remember(connection, "x", {"after": 1})
+
+
+async def _renews(connection: Connection, *, scene: Scene) -> None:
+    await tenants.get(connection, scene.tenant)
+    await tenants.take_turns(connection, scene.tenant)
+    await tenants.usage(connection, scene.tenant)
+    await _end_job(connection, scene.job)
+    added = await revisions.add(connection, _new_revision(scene))
+    assert added is not None
+    assert added.is_new
+    await revisions.take_over_failed(connection, scene.claim.dataset_id)
+    await recurring.remove(connection, "x")
 
 
 async def _sweeps_strays(connection: Connection, *, scene: Scene) -> None:
@@ -526,6 +543,7 @@ REFUSED = {
                 "UPDATE api_keys SET secret_hash = ''", "UPDATE tenants SET created_at = now()",
                 "SELECT * FROM fingerprints", "UPDATE leader SET holder = 'x'", "UPDATE slots SET chunk_id = NULL",
                 "DELETE FROM chunk_events", "UPDATE calendar SET schedule = '{}'",
+                """INSERT INTO calendar (name, schedule, arguments) VALUES ('x', '{}', '{"errand": "forget_keys"}')""",
                 "UPDATE calendar_runs SET error = ''", "UPDATE list_checks SET state = 'done'"),
     "scheduler": ("SELECT * FROM api_keys", "DELETE FROM tenants", "INSERT INTO tenants (name) VALUES ('x')",
                   "UPDATE tenants SET plan = 'enterprise'",

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -11,7 +13,7 @@ from gateway.credentials import Scope
 from shared.calendar import HOUSEKEEPING
 from shared.db import calendar, cells, leader
 from shared.db.session import transaction
-from shared.pipeline import DOWNLOAD, UPLOAD
+from shared.pipeline import DOWNLOAD, UPLOAD, JobState
 from tests.core import ROOMY, Board, board_at
 from tests.integration.gateway.conftest import MakeKey, client_of
 
@@ -107,3 +109,30 @@ async def test_an_entry_of_the_calendar_rests_and_is_run(admin: httpx2.AsyncClie
     assert (run.status_code, run.json()["is_open"]) == (202, True)
     assert (await admin.post(f"{CALENDAR}/tidy_spool/resume")).json()["is_enabled"] is True
     assert (await admin.post(f"{CALENDAR}/nothing/run")).status_code == 404
+    assert (await admin.delete(f"{CALENDAR}/tidy_spool")).status_code == 404, "the house keeps its own"
+
+
+async def test_a_dataset_is_renewed_periodically_until_its_entry_is_removed(
+    admin: httpx2.AsyncClient, board: Board, tmp_path: Path
+) -> None:
+    place = tmp_path / "datasets" / "cats"
+    place.mkdir(parents=True)
+    (place / "dataset.json").write_text("{}")
+    job = await board.job(destination=str(place), state=JobState.COMPLETED)
+    await board.run(
+        """UPDATE jobs SET source = '{"key": "lists/x", "digest": "1", "format": "txt", "url_col": "url",
+                                      "caption_col": null, "save_columns": []}'"""
+    )
+
+    added = await admin.post(CALENDAR, json={"job": str(job), "cron": "0 3 * * *", "reasons": ["connect_timeout"]})
+    neither = await admin.post(CALENDAR, json={"job": str(job)})
+    wrong = await admin.post(CALENDAR, json={"job": str(job), "cron": "61 * * * *"})
+    nobodys = await admin.post(CALENDAR, json={"job": str(uuid4()), "every_seconds": 60})
+
+    assert added.status_code == 201, added.text
+    name = added.json()["name"]
+    assert name == f"retry:{await board.one('SELECT dataset_id FROM jobs')}"
+    assert added.json()["schedule"] == {"cron": "0 3 * * *"}
+    assert (neither.status_code, wrong.status_code, nobodys.status_code) == (422, 422, 404)
+    assert (await admin.delete(f"{CALENDAR}/{name}")).json()["name"] == name
+    assert (await admin.get(CALENDAR)).json()["data"] == []

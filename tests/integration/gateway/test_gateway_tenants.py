@@ -100,6 +100,8 @@ CASES: dict[str, Case] = {
     "listPoisonMessages": Case(ADMIN),
     "dropPoisonMessage": Case(ADMIN),
     "listCalendar": Case(ADMIN),
+    "addCalendarEntry": Case(ADMIN, json={"job": "JOB", "every_seconds": 3600}),
+    "removeCalendarEntry": Case(ADMIN),
     "pauseCalendarEntry": Case(ADMIN),
     "resumeCalendarEntry": Case(ADMIN),
     "runCalendarEntry": Case(ADMIN),
