@@ -1,11 +1,17 @@
-"""Progress as server-sent events: whole views of the job, so that reconnecting needs no replay."""
+"""Progress as server-sent events: whole views of the job, so that reconnecting needs no replay.
+
+An event's id is a digest of its view, the same at every copy of the gateway: who comes back with the id of the newest
+one hears nothing until the next.
+"""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.responses import StreamingResponse
 
@@ -31,7 +37,14 @@ _HEADERS = {"X-Accel-Buffering": "no"}
 
 routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-_EXAMPLE = 'event: job\ndata: {"id": "…", "state": "running", …}\n\nevent: done\ndata: {…}\n\n'
+_EXAMPLE = (
+    'event: job\ndata: {"id": "…", "state": "running", …}\nid: 9f86d081884c7d65\n\n'
+    "event: done\ndata: {…}\nid: 60303ae22b998861\n\n"
+)
+LastEventId = Annotated[
+    str | None,
+    Header(alias="Last-Event-ID", max_length=100, description="Of the last event seen: it is not sent again"),
+]
 
 
 @routes.get(
@@ -47,26 +60,32 @@ _EXAMPLE = 'event: job\ndata: {"id": "…", "state": "running", …}\n\nevent: d
         **problems(Code.NOT_FOUND, Code.TOO_MANY_STREAMS),
     },
 )
-async def stream_job(job_id: JobId, caller: Reader, request: Request) -> StreamingResponse:
+async def stream_job(
+    job_id: JobId, caller: Reader, request: Request, last_event_id: LastEventId = None
+) -> StreamingResponse:
     """The job's progress until it has ended."""
     services = services_of(request)
     job = await find(services, caller, job_id)
     if services.watch.streams >= services.settings.max_streams:
         raise ApiError(Code.TOO_MANY_STREAMS, "too many streams are open; ask for the job every few seconds instead")
-    events = _events(services, caller, job, base_url(request))
+    events = _events(services, caller, job, base_url(request), seen=last_event_id)
     return StreamingResponse(events, media_type="text/event-stream", headers=_HEADERS)
 
 
-async def _events(services: Services, caller: Caller, job: JobRow, base: str) -> AsyncIterator[bytes]:
+async def _events(
+    services: Services, caller: Caller, job: JobRow, base: str, *, seen: str | None
+) -> AsyncIterator[bytes]:
     checked = time.monotonic()
     with services.watch.subscribed(job.id, base) as subscription:
         while not services.closing.is_set():
             shown = await _next(services, subscription)
             if shown is not None:
                 is_done = shown.state in FINAL_JOB_STATES
-                yield _event("done" if is_done else "job", shown)
                 if is_done:
+                    yield _event("done", shown)
                     return
+                is_known, seen = seen == _id(shown), None
+                yield KEEPALIVE_COMMENT if is_known else _event("job", shown)
             elif not services.closing.is_set():
                 yield KEEPALIVE_COMMENT
             if time.monotonic() - checked > _CHECK_KEY_SECONDS:
@@ -98,4 +117,8 @@ async def _may_go_on(services: Services, caller: Caller) -> bool:
 
 
 def _event(name: str, shown: JobOut) -> bytes:
-    return format_sse_event(event=name, data_str=shown.model_dump_json())
+    return format_sse_event(event=name, data_str=shown.model_dump_json(), id=_id(shown))
+
+
+def _id(shown: JobOut) -> str:
+    return hashlib.sha256(shown.model_dump_json().encode()).hexdigest()[:16]

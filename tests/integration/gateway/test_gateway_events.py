@@ -1,15 +1,9 @@
 """Progress streams over a real server process, and how it starts and stops."""
 
 import asyncio
-import contextlib
-import json
-import os
-import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import httpx2
@@ -17,100 +11,22 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from tests.integration.gateway.conftest import MakeKey, request_for
+from tests.integration.gateway.processes import (
+    LIMIT_SECONDS,
+    Process,
+    environment_of,
+    serving,
+    started,
+    streaming,
+    told,
+)
 from tests.servers import free_port
-
-LIMIT_SECONDS = 20
-
-
-@dataclass
-class Process:
-    """A gateway of its own, and a client that speaks to it."""
-
-    process: asyncio.subprocess.Process
-    client: httpx2.AsyncClient
-    health_port: int
-
-    async def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return await asyncio.wait_for(self.process.wait(), LIMIT_SECONDS)
-
-
-def environment_of(settings: GatewaySettings, **more: object) -> dict[str, str]:
-    chosen = {
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "SPOOL_URL": settings.spool_url,
-        "WORK_DIR": settings.work_dir,
-        "FOLDER_ROOTS": json.dumps([str(root) for root in settings.folder_roots]),
-        "HTTP_PORT": free_port(),
-        "LISTEN_PORT": free_port(),
-        **more,
-    }
-    return os.environ | {f"PIXCRAWLER_{name}": str(value) for name, value in chosen.items()}
-
-
-@contextlib.asynccontextmanager
-async def started(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway"), env=environment, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 @pytest.fixture
 async def gateway(settings: GatewaySettings, make_key: MakeKey) -> AsyncIterator[Process]:
-    environment = environment_of(settings)
-    base = f"http://127.0.0.1:{environment['PIXCRAWLER_LISTEN_PORT']}"
-    headers = {"Authorization": f"Bearer {await make_key()}"}
-    async with started(environment) as process, httpx2.AsyncClient(base_url=base, headers=headers) as client:
-        await told(process, "gateway_started")
-        yield Process(process, client, int(environment["PIXCRAWLER_HTTP_PORT"]))
-
-
-async def told(process: asyncio.subprocess.Process, word: str) -> str:
-    """The first line on stderr that holds the word."""
-    assert process.stderr is not None
-    async with asyncio.timeout(LIMIT_SECONDS):
-        async for line in process.stderr:
-            if word in line.decode():
-                return line.decode()
-    raise AssertionError(f"the gateway never said {word}")
-
-
-class Stream:
-    """The events of one stream, one at a time."""
-
-    def __init__(self, answer: httpx2.Response) -> None:
-        self._lines = answer.aiter_lines()
-
-    async def next(self) -> tuple[str, Any]:
-        fields: dict[str, str] = {}
-        async with asyncio.timeout(LIMIT_SECONDS):
-            async for line in self._lines:
-                if not line and "data" in fields:
-                    return fields["event"], json.loads(fields["data"])
-                name, _, value = line.partition(": ")
-                fields[name] = value
-        raise EOFError
-
-    async def has_ended(self) -> bool:
-        with contextlib.suppress(EOFError):
-            await self.next()
-            return False
-        return True
-
-
-@contextlib.asynccontextmanager
-async def streaming(gateway: Process, job: str) -> AsyncIterator[Stream]:
-    async with gateway.client.stream("GET", f"/v1/jobs/{job}/events") as answer:
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        yield Stream(answer)
+    async with serving(settings, await make_key()) as process:
+        yield process
 
 
 async def submitted(gateway: Process, place: Path) -> str:
@@ -123,7 +39,7 @@ async def test_a_stream_shows_every_change_and_ends_with_the_job(
 ) -> None:
     job = await submitted(gateway, place)
 
-    async with streaming(gateway, job) as stream, streaming(gateway, job) as other:
+    async with streaming(gateway.client, job) as stream, streaming(gateway.client, job) as other:
         first = await stream.next()
         await database.execute(
             """UPDATE jobs SET state = 'running', planned_rows = 2, counts = '{"accepted": 1, "rejected": {}}'"""
@@ -151,17 +67,38 @@ async def test_a_finished_jobs_stream_is_one_event(gateway: Process, database: a
     job = await submitted(gateway, place)
     await database.execute("UPDATE jobs SET state = 'cancelled'")
 
-    async with streaming(gateway, job) as stream:
+    async with streaming(gateway.client, job) as stream:
         name, shown = await stream.next()
         has_ended = await stream.has_ended()
 
     assert (name, shown["state"], has_ended) == ("done", "cancelled", True)
 
 
+async def test_who_comes_back_is_told_what_is_new_and_only_that(
+    gateway: Process, database: asyncpg.Connection, place: Path
+) -> None:
+    job = await submitted(gateway, place)
+    async with streaming(gateway.client, job) as stream:
+        await stream.next()
+        seen = stream.last_id
+
+    async with streaming(gateway.client, job, **{"Last-Event-ID": seen}) as stream:
+        assert (await stream.line()).startswith(":"), "a comment, at once"
+        await database.execute("UPDATE jobs SET state = 'paused'")
+        name, shown = await stream.next()
+        stale, newest = seen, stream.last_id
+    async with streaming(gateway.client, job, **{"Last-Event-ID": stale}) as stream:
+        _, again = await stream.next()
+
+    assert (name, shown["state"]) == ("job", "paused")
+    assert again == shown
+    assert newest != seen
+
+
 async def test_stopping_ends_open_streams_and_says_come_back(gateway: Process, place: Path) -> None:
     job = await submitted(gateway, place)
 
-    async with streaming(gateway, job) as stream:
+    async with streaming(gateway.client, job) as stream:
         await stream.next()
         stopping = asyncio.create_task(gateway.stop())
         name, _ = await stream.next()
