@@ -94,7 +94,7 @@ lock: .dev ## Renew infra/requirements from pyproject.toml
 	@"$(BIN)/python" infra/setup/lock.py
 
 clean: ## Remove what was built: .venv, caches, documentation
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench docs/_build docs/autoapi dist
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache .bench docs/_build docs/autoapi dist
 
 help:
 	@awk -f infra/setup/help.awk $(MAKEFILE_LIST)

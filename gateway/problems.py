@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from shared.errors import BadSource, DatabaseUnavailable, PixCrawlerError, StoreUnavailable, TransientError
 
@@ -194,7 +195,20 @@ def is_bug(error: Exception) -> bool:
 
 async def on_error(request: Request, error: Exception) -> JSONResponse:
     """FastAPI's handler for what `translated` knows."""
-    return problem_response(translated(error), request.state.request_id)
+    refusal = translated(error)
+    if refusal.code is Code.METHOD_NOT_ALLOWED:
+        refusal.headers = {"Allow": ", ".join(_allowed(request))}
+    return problem_response(refusal, request.state.request_id)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of the page; the framework names those of its first route only."""
+    scope, routes = request.scope, request.app.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 #: What FastAPI hands to `on_error`; the rest is caught by the outermost middleware.

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from gateway import cursors
 from gateway.auth import Admin
@@ -32,6 +33,15 @@ routes = APIRouter(prefix="/v1/admin/failed-chunks", tags=["admin"], route_class
 log = structlog.get_logger("gateway")
 
 
+class _Digits(StringConvertor):
+    """An id in a path; `redrive` and `drop`, which are only posted to, would pass for one."""
+
+    regex = "-?[0-9]+"
+
+
+register_url_convertor("digits", _Digits())
+
+
 @routes.get("", operation_id="listFailedChunks", responses=problems())
 async def list_failed_chunks(
     caller: Admin,
@@ -54,7 +64,7 @@ async def list_failed_chunks(
     )
 
 
-@routes.get("/{chunk_id}", operation_id="getFailedChunk", responses=problems(Code.NOT_FOUND))
+@routes.get("/{chunk_id:digits}", operation_id="getFailedChunk", responses=problems(Code.NOT_FOUND))
 async def get_failed_chunk(
     chunk_id: Annotated[int, Path(ge=1, lt=2**63, description="The chunk's id")], caller: Admin, request: Request
 ) -> FailedChunkDetail:

@@ -80,6 +80,24 @@ async def test_only_a_hash_of_the_secret_is_stored(make_key: MakeKey, database: 
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/v1/jobs", "GET, POST"),
+        ("OPTIONS", "/v1/jobs/6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11", "GET, DELETE"),
+        ("GET", "/v1/admin/failed-chunks/redrive", "POST"),
+        ("TRACE", "/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_is_not_known_is_answered_with_those_that_are(
+    api: httpx2.AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    answer = await api.request(method, path)
+
+    assert_problem(answer, 405, Code.METHOD_NOT_ALLOWED)
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
         ("GET", "/", 404, Code.NOT_FOUND),
