@@ -4,7 +4,8 @@ JSON only; every queue declared, so that a mistyped one is an error; no retry, E
 guarantees are conditional UPDATEs in PostgreSQL. On Redis messages are acknowledged early and taken only
 when a child is free: late acknowledgement kills busy workers of Celery 5.7.0 when Redis restarts. What is otherwise
 on RabbitMQ is in `shared/rabbitmq.py`. Bells are published by queue through the anonymous exchange, because a named
-exchange on Redis drops every message silently after FLUSHALL. No remote control, and what a service has not
+exchange on Redis drops every message silently after FLUSHALL. No remote control, events only where an operator
+wants to see them in Flower (`infra/flower`), and what a service has not
 acknowledged lies under keys of its own, so that each may have a Redis user with least rights (`infra/redis/`).
 The only module that imports kombu.
 """

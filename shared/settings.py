@@ -194,6 +194,10 @@ class WorkerSettings(Settings):
     )
     chunks_per_child: int = Field(default=200, ge=1, description="A child is replaced after this many chunks")
     soft_stop_seconds: float | None = Field(default=None, ge=0, description="None: as the stage declares")
+    task_events: bool = Field(
+        default=False,
+        description="Tell Flower what becomes of each message: three events for it, and one every two seconds",
+    )
     hold_seconds: float = Field(default=60.0, ge=0, description="How long a chunk waits for lower ones of its job")
 
     @model_validator(mode="after")

@@ -118,6 +118,7 @@ def build_worker(stage: Stage, settings: WorkerSettings, open_verb: OpenVerb, *,
     soft_stop = settings.soft_stop_seconds
     app.conf.worker_soft_shutdown_timeout = stage.soft_stop.total_seconds() if soft_stop is None else soft_stop
     app.conf.worker_max_tasks_per_child = settings.chunks_per_child
+    app.conf.worker_send_task_events = settings.task_events
     global _parent
     pulse = watch(app, longest_silence_seconds=settings.longest_silence_seconds)
     _parent = parent = _Parent(stage, settings, pulse, keeps_house=keeps_house)
@@ -209,7 +210,7 @@ def run_worker(app: Celery, stage: Stage, settings: WorkerSettings) -> int:
             quiet=True,  # a banner is no line of a log
             without_gossip=True,
             without_mingle=True,
-            without_heartbeat=True,
+            without_heartbeat=not settings.task_events,
         ).start()
     finally:
         if _parent is not None:

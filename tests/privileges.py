@@ -13,7 +13,7 @@ from redis import Redis
 
 from tests.architecture.tree import ROOT, SERVICES
 
-PASSWORDS = {service: f"password of {service} {secrets.token_hex(4)}" for service in (*SERVICES, "admin")}
+PASSWORDS = {service: f"password of {service} {secrets.token_hex(4)}" for service in (*SERVICES, "admin", "flower")}
 
 
 def redis_users(*options: str) -> list[list[str]]:

@@ -28,6 +28,10 @@ note 'Redis: somebody who may do everything, and a user for each service.'
 line REDIS_PASSWORD_ADMIN "$(secret)"
 for service in GATEWAY SCHEDULER DOWNLOADER VALIDATOR UPLOADER; do line "REDIS_PASSWORD_$service" "$(secret)"; done
 
+note 'Flower, in the profile observability: its user in Redis, and the password of admin on its pages.'
+line REDIS_PASSWORD_FLOWER "$(secret)"
+line FLOWER_PASSWORD "$(secret)"
+
 note 'What signs the bells between the services.'
 line PIXCRAWLER_BELL_KEY "$(secret)"
 

@@ -11,7 +11,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = Path("infra/requirements")
 #: Each extra has a lock of its name, `service` being what all services share; the bare install is the client.
-EXTRAS = ("service", "gateway", "scheduler", "downloader", "validator", "uploader", "local", "otel", "sentry", "docs")
+EXTRAS = (
+    "service",
+    "gateway",
+    "scheduler",
+    "downloader",
+    "validator",
+    "uploader",
+    "local",
+    "otel",
+    "sentry",
+    "flower",
+    "docs",
+)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What docker-compose.yml and the Dockerfile promise, and that they say what the declaration says."""
 
+import json
 import re
 import subprocess
 from functools import cache
@@ -106,6 +107,22 @@ def test_make_env_adds_what_is_missing_and_changes_nothing(tmp_path: Path) -> No
     assert first == second
     assert (first["POSTGRES_PASSWORD"], first["MY_SETTING"]) == ("my-own", "1")
     assert "REDIS_PASSWORD_ADMIN" in first
+
+
+def test_grafana_finds_what_it_is_given_where_its_files_say() -> None:
+    """Its image is not to be had everywhere; whether what it reads is there, and is consistent, is seen here."""
+    mounts = {mount.split(":")[1]: mount.split(":")[0] for mount in _services()["grafana"]["volumes"]}
+    provisioning = ROOT / mounts["/etc/grafana/provisioning"]
+    provider = yaml.safe_load((provisioning / "dashboards" / "pixcrawler.yml").read_text())["providers"][0]
+    source = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"][0]
+
+    dashboards = list((ROOT / mounts[provider["options"]["path"]]).glob("*.json"))
+
+    assert dashboards
+    assert source["url"] == f"http://{source['type']}:9090"
+    assert set(_services()["grafana"]["networks"]) & set(_services()[source["type"]]["networks"])
+    for file in dashboards:
+        assert json.loads(file.read_text())["title"].startswith("PixCrawler"), file
 
 
 def _made(file: Path) -> dict[str, str]:

@@ -12,11 +12,11 @@ from packaging.utils import canonicalize_name
 from tests.architecture.tree import ROOT, SERVICES
 
 _LOCKS = ROOT / "infra" / "requirements"
-_NAMES = ("client", "service", *SERVICES, "local", "otel", "sentry", "dev", "docs", "build", "audit")
+_NAMES = ("client", "service", *SERVICES, "local", "otel", "sentry", "flower", "dev", "docs", "build", "audit")
 #: `make audit` has an environment of its own.
 _APART = ("audit",)
 #: Not installed for development; what both hold must be the same.
-_MORE_THAN_DEV = ("otel",)
+_MORE_THAN_DEV = ("otel", "flower")
 _PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

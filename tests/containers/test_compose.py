@@ -37,12 +37,12 @@ def test_a_job_outlives_a_scaled_stage_and_a_killed_container(
     assert_stored(system, "cats", origin)
 
 
-def submitted(client: Client, origin: Origin, prefix: str, folder: Path) -> Job:
+def submitted(client: Client, origin: Origin, prefix: str, folder: Path, *, root: str = "az://datasets") -> Job:
     """A job for all that the origin has."""
     urls = folder / "urls.csv"
     origin.write_list(urls)
     source = Source(manifest_id=client.upload(urls).id)
-    destination = Destination(url=f"az://datasets/{prefix}")
+    destination = Destination(url=f"{root}/{prefix}")
     recipe = Recipe.model_validate(SAMPLE_RECIPE)
     return client.submit(JobRequest(source=source, destination=destination, recipe=recipe)).job
 

@@ -70,6 +70,7 @@ def all_running(system: System) -> Iterator[str]:
             REDIS_URL=redis_url_for(name, system.redis_url),
             DATABASE_URL=database_url_for(name, system.database_url),
             BELL_KEY="b" * 32,
+            TASK_EVENTS="true",
         )
         for name in SERVICES
     ]

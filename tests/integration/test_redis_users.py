@@ -75,6 +75,12 @@ ALLOWED = {
     ),
     "validator": ("BRPOP validate 0.01", "LPUSH upload 1", "HSET pixcrawler:unacked:validator 1 1"),
     "uploader": ("BRPOP upload 0.01", "LPUSH upload 1", "HSET pixcrawler:unacked:uploader 1 1"),
+    "flower": ("SADD _kombu.binding.celeryev 1", "LLEN download", "BRPOP 1.reply.celery.pidbox 0.01"),
+}
+#: Before, there are no rights by channel.
+ALLOWED_SINCE_7 = {
+    "flower": ("PUBLISH /0.celery.pidbox '{}'",),
+    "downloader": ("PUBLISH /0.celeryev/task.received '{}'",),
 }
 REFUSED = {
     "gateway": (
@@ -92,12 +98,19 @@ REFUSED = {
     ),
     "validator": ("GET pixcrawler:robots:a", "HSET pixcrawler:host:a next 1", "HDEL pixcrawler:unacked:downloader 1"),
     "uploader": ("GET pixcrawler:robots:a", "ZRANGE pixcrawler:waiting 0 9", "HDEL pixcrawler:unacked:validator 1"),
+    "flower": (
+        "LPUSH download 1",
+        "HGETALL pixcrawler:progress:1",
+        "HGETALL pixcrawler:unacked:downloader",
+        "ZRANGEBYSCORE pixcrawler:waiting 0 9",
+    ),
 }
 #: Refused from Redis 7.0 on; before, a user that may write a key may read it too.
 REFUSED_SINCE_7 = {
     "downloader": ("BRPOP validate 0.01", "BRPOP upload 0.01", "DEL pixcrawler:progress:1 upload robots"),
     "validator": ("BRPOP download 0.01", "BRPOP upload 0.01"),
     "uploader": ("BRPOP download 0.01", "BRPOP validate 0.01"),
+    "flower": ("BRPOP download 0.01", "DEL upload"),
 }
 
 
@@ -111,9 +124,9 @@ def guarded_url(redis_url: str) -> Iterator[str]:
 @pytest.mark.parametrize("options", [(), ("--redis-6",)], ids=["7.0", "6.0"])
 def test_each_user_may_do_its_own_work_and_nothing_else(redis_url: str, options: tuple[str, ...]) -> None:
     with with_redis_users(redis_url, *options) as url:
-        for user in SERVICES:
+        for user in (*SERVICES, "flower"):
             with Redis.from_url(redis_url_for(user, url)) as client:
-                for command in ALLOWED[user]:
+                for command in (*ALLOWED[user], *(() if options else ALLOWED_SINCE_7.get(user, ()))):
                     client.execute_command(*shlex.split(command))
                 since_7 = () if options else REFUSED_SINCE_7.get(user, ())
                 for command in (*EVERYBODY_IS_REFUSED, *REFUSED[user], *since_7):
@@ -140,6 +153,24 @@ def test_a_bell_that_a_worker_did_not_acknowledge_comes_back(guarded_url: str, s
         assert (admin.llen(stage.queue), admin.hlen(f"pixcrawler:unacked:{stage.service}")) == (1, 0)
         channel.qos._delivered.clear()
     app.close()
+
+
+def test_flower_hears_what_the_stages_tell_and_nothing_else(guarded_url: str) -> None:
+    with (
+        Redis.from_url(redis_url_for("flower", guarded_url)) as flower,
+        Redis.from_url(redis_url_for("uploader", guarded_url)) as uploader,
+        flower.pubsub(ignore_subscribe_messages=True) as heard,
+    ):
+        heard.psubscribe("/0.celeryev/*")
+        heard.get_message(timeout=5)
+        uploader.publish("/0.celeryev/worker.heartbeat", "{}")
+
+        message = heard.get_message(timeout=5)
+        assert message is not None
+        assert message["channel"] == b"/0.celeryev/worker.heartbeat"
+        heard.subscribe("pixcrawler")
+        with pytest.raises(NoPermissionError):
+            heard.get_message(timeout=5)
 
 
 def test_without_its_password_nobody_gets_in(guarded_url: str) -> None:
