@@ -31,8 +31,9 @@ _KEY = (
 )  # fmt: skip
 #: What the services import of others' libraries and take longest for; none looks at the environment for our settings.
 _SHARED_LIBRARIES = (
-    "asyncpg", "celery.app", "fastapi", "kombu.transport.redis", "prometheus_client.multiprocess", "psutil",
-    "pyarrow.parquet", "pydantic_settings", "redis.asyncio", "rich", "sqlalchemy.dialects.postgresql.asyncpg",
+    "asyncpg", "celery.app", "cffi.cparser",  # which each child of a worker's pool would import
+    "fastapi", "kombu.transport.redis", "prometheus_client.multiprocess", "psutil", "pyarrow.parquet",
+    "pydantic_settings", "redis.asyncio", "rich", "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.ext.asyncio", "structlog", "uvicorn",
 )  # fmt: skip
 #: Above the services' own soft stop.
