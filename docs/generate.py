@@ -285,7 +285,8 @@ def _command() -> Iterator[str]:
         "runs of one user share one stack. A run is known by its destination, the content of its list and its recipe:",
         "after Ctrl-C the same command goes on where it stopped, and a finished run says so. `pixcrawler up` keeps the",
         "stack running. The other commands talk to the gateway named by `--gateway` or `PIXCRAWLER_GATEWAY` with the",
-        "key in `PIXCRAWLER_API_KEY`, or to your running stack.",
+        "key in `PIXCRAWLER_API_KEY`, or to your running stack. Both, and defaults for other options, may stand in",
+        "[a file](../how-to/use-the-command.md).",
         "",
         "Progress goes to stderr, results to stdout. [Exit codes](exit-codes.md) tell how a command ended.",
     )

@@ -3,8 +3,10 @@
 Every way out is a code of `commands/exits.py`, and every failure one sentence on stderr.
 """
 
+import os
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +14,24 @@ import typer
 from typer import Argument, Option
 
 from pixcrawler import cli_admin
-from pixcrawler.cli_jobs import jobs
+from pixcrawler.cli_config import config
+from pixcrawler.cli_jobs import jobs, submit
 from pixcrawler.cli_lists import lists
 from pixcrawler.cli_webhooks import webhooks
 from pixcrawler.commands.ending import guarded
 from pixcrawler.commands.exits import Failure
 from pixcrawler.commands.interrupts import Interrupts
-from pixcrawler.commands.options import ApiKey, AsJson, Choices, Gateway, JobId, ListPath, To, spread
+from pixcrawler.commands.options import ApiKey, AsJson, Choices, Gateway, To, spread
 from pixcrawler.words import TakedownKind
+
+
+class Shell(StrEnum):
+    """Shells that can be told what may come next."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
 
 app = typer.Typer(
     name="pixcrawler",
@@ -33,9 +45,12 @@ admin = typer.Typer(help="For administrators of a gateway.", no_args_is_help=Tru
 app.add_typer(lists, name="list")
 app.add_typer(jobs, name="job")
 app.add_typer(webhooks, name="webhook")
+app.add_typer(config, name="config")
 app.add_typer(admin, name="admin")
 cli_admin.add_to(admin)
 
+#: Set by the shell when it asks what may come next.
+COMPLETE = "_PIXCRAWLER_COMPLETE"
 FailedChunkId = Annotated[int | None, Argument(metavar="CHUNK", min=1, help="The failed chunk's id.")]
 OfJob = Annotated[str | None, Option("--job", metavar="JOB", help="Those of this job.")]
 OfCode = Annotated[str | None, Option("--code", help="Those that failed with this error.")]
@@ -83,78 +98,7 @@ def up(
         serve(port, shown)
 
 
-@app.command()
-@spread
-def submit(
-    choices: Choices,
-    path: ListPath,
-    to: To,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Upload a list and ask a gateway for the dataset; print the job's id."""
-    from pixcrawler.commands.gateway import open_client
-    from pixcrawler.commands.remote import submit_job
-
-    with Interrupts() as interrupts, open_client(gateway, api_key) as client:
-        submit_job(client, path, to, choices, interrupts, is_json=as_json)
-
-
-@app.command()
-def status(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Show where a job stands."""
-    from pixcrawler.commands.gateway import open_client
-    from pixcrawler.commands.remote import show_status
-
-    with open_client(gateway, api_key) as client:
-        show_status(client, job, is_json=as_json)
-
-
-@app.command()
-def watch(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Follow a job until it has ended; leaving by Ctrl-C does nothing to it."""
-    from pixcrawler.commands.gateway import open_client
-    from pixcrawler.commands.remote import watch_job
-    from pixcrawler.commands.report import reporter
-
-    with Interrupts(), open_client(gateway, api_key) as client:
-        raise typer.Exit(watch_job(client, job, reporter(is_json=as_json)))
-
-
-@app.command()
-def cancel(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Withdraw a job for good; what is stored stays."""
-    _move(job, "cancel", gateway, api_key, is_json=as_json)
-
-
-@app.command()
-def pause(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Halt a job until it is resumed."""
-    _move(job, "pause", gateway, api_key, is_json=as_json)
-
-
-@app.command()
-def resume(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Let a paused job go on where it stood."""
-    _move(job, "resume", gateway, api_key, is_json=as_json)
-
-
-@app.command()
-def rejects(
-    job: JobId,
-    reason: Annotated[str | None, Option(help="Only rows rejected for this reason.")] = None,
-    limit: Annotated[int | None, Option(min=1, help="How many at most; by default all.")] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show rejected rows: number, reason, URL."""
-    from pixcrawler.commands import remote
-    from pixcrawler.commands.gateway import open_client
-
-    with open_client(gateway, api_key) as client:
-        remote.list_rejects(client, job, reason, limit, is_json=as_json)
+app.command()(submit)  # as `pixcrawler job submit`: the one that everybody needs
 
 
 @admin.command()
@@ -269,6 +213,17 @@ def drop(
 
 
 @app.command()
+def completion(
+    shell: Annotated[Shell, Argument(metavar="SHELL", help="bash, zsh or fish.")],
+) -> None:
+    """Print what makes a shell complete this command; see docs/how-to/use-the-command.md."""
+    from typer._completion_shared import get_completion_script
+
+    script = get_completion_script(prog_name="pixcrawler", complete_var=COMPLETE, shell=shell.value)
+    sys.stdout.write(f"{script}\n")
+
+
+@app.command()
 def version() -> None:
     """Show the version."""
     from importlib import metadata
@@ -279,15 +234,20 @@ def version() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point; ends the process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    raise SystemExit(guarded(lambda: app(given, prog_name="pixcrawler", standalone_mode=False), "--json" in given))
+    raise SystemExit(guarded(lambda: _dispatch(given), "--json" in given))
 
 
-def _move(job: str, verb: str, gateway: str | None, api_key: str | None, *, is_json: bool) -> None:
-    from pixcrawler.commands.gateway import open_client
-    from pixcrawler.commands.remote import move_job
+def _dispatch(given: Sequence[str]) -> object:
+    from pixcrawler.commands import config_file, foreign
 
-    with open_client(gateway, api_key) as client:
-        move_job(client, job, verb, is_json=is_json)
+    if COMPLETE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
+        return app([], prog_name="pixcrawler", standalone_mode=False)
+    found = {} if given[:1] == ["config"] else config_file.read()
+    defaults = config_file.defaults_for(typer.main.get_command(app), found) if found else {}
+    return app(foreign.translated(given), prog_name="pixcrawler", standalone_mode=False, default_map=defaults)
 
 
 if __name__ == "__main__":

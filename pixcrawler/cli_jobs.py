@@ -1,14 +1,116 @@
-"""`pixcrawler job …`: what can be made of a job that is there. Names and options; imports as in `cli.py`."""
+"""`pixcrawler job …`: requests for datasets, and what can be made of them. Imports as in `cli.py`."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 from typer import Option
 
 from pixcrawler.commands.options import ApiKey, AsJson, Choices, Gateway, JobId, ListPath, To, spread
-from pixcrawler.words import ListFormat
+from pixcrawler.words import JobKind, JobState, ListFormat
 
-jobs = typer.Typer(help="More of a job's dataset, and other datasets from its list.", no_args_is_help=True)
+jobs = typer.Typer(help="Your jobs: requests for datasets, and what can be made of them.", no_args_is_help=True)
+
+
+@jobs.command()
+@spread
+def submit(
+    choices: Choices,
+    path: ListPath,
+    to: To,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a list and ask a gateway for the dataset; print the job's id."""
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.commands.interrupts import Interrupts
+    from pixcrawler.commands.remote import submit_job
+
+    with Interrupts() as interrupts, open_client(gateway, api_key) as client:
+        submit_job(client, path, to, choices, interrupts, is_json=as_json)
+
+
+@jobs.command("list")
+def list_jobs(
+    state: Annotated[JobState | None, Option(help="Only jobs in this state.")] = None,
+    kind: Annotated[JobKind | None, Option(help="Only jobs of this kind.")] = None,
+    dataset: Annotated[str | None, Option(help="Only jobs of this dataset.", metavar="ID")] = None,
+    since: Annotated[datetime | None, Option(help="Only jobs made then or later, your time.")] = None,
+    until: Annotated[datetime | None, Option(help="Only jobs made before then.")] = None,
+    limit: Annotated[int, Option(min=1, help="How many at most.")] = 20,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show your jobs, newest first."""
+    from pixcrawler.commands import remote
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.models import JobFilter
+
+    with open_client(gateway, api_key) as client:
+        times = {
+            "created_from": since and since.astimezone(),
+            "created_before": until and until.astimezone(),
+        }
+        remote.list_jobs(client, JobFilter(state=state, kind=kind, dataset=dataset, **times), limit, is_json=as_json)
+
+
+@jobs.command()
+def show(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Show where a job stands."""
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.commands.remote import show_status
+
+    with open_client(gateway, api_key) as client:
+        show_status(client, job, is_json=as_json)
+
+
+@jobs.command()
+def watch(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Follow a job until it has ended; leaving by Ctrl-C does nothing to it."""
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.commands.interrupts import Interrupts
+    from pixcrawler.commands.remote import watch_job
+    from pixcrawler.commands.report import reporter
+
+    with Interrupts(), open_client(gateway, api_key) as client:
+        raise typer.Exit(watch_job(client, job, reporter(is_json=as_json)))
+
+
+@jobs.command()
+def cancel(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Withdraw a job for good; what is stored stays."""
+    _move(job, "cancel", gateway, api_key, is_json=as_json)
+
+
+@jobs.command()
+def pause(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Halt a job until it is resumed."""
+    _move(job, "pause", gateway, api_key, is_json=as_json)
+
+
+@jobs.command()
+def resume(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Let a paused job go on where it stood."""
+    _move(job, "resume", gateway, api_key, is_json=as_json)
+
+
+@jobs.command()
+def rejects(
+    job: JobId,
+    reason: Annotated[str | None, Option(help="Only rows rejected for this reason.")] = None,
+    limit: Annotated[int | None, Option(min=1, help="How many at most; by default all.")] = None,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show rejected rows: number, reason, URL."""
+    from pixcrawler.commands import remote
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        remote.list_rejects(client, job, reason, limit, is_json=as_json)
 
 
 @jobs.command()
@@ -84,3 +186,11 @@ def delete(
 
     with open_client(gateway, api_key) as client:
         revisions.delete(client, job, is_sure=yes, is_json=as_json)
+
+
+def _move(job: str, verb: str, gateway: str | None, api_key: str | None, *, is_json: bool) -> None:
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.commands.remote import move_job
+
+    with open_client(gateway, api_key) as client:
+        move_job(client, job, verb, is_json=is_json)

@@ -78,7 +78,7 @@ def conclude(followed: Followed, reporter: Reporter, *, start_seconds: float | N
 
 def _halted(job: Job) -> Failure:
     if job.error is None:
-        return Failure(f"job {job.id} was paused; resume it: pixcrawler resume {job.id}", Exit.INTERRUPTED)
+        return Failure(f"job {job.id} was paused; resume it: pixcrawler job resume {job.id}", Exit.INTERRUPTED)
     return Failure(
         f"job {job.id} halted: {job.error.detail} ({job.error.code}); mend that, then run the same command again",
         Exit.FAILED,

@@ -31,7 +31,7 @@ def _tell(stack: LocalStack, port: int | None, reporter: Reporter) -> None:
     if port is not None and not stack.url.endswith(f":{port}"):
         reporter.note(f"Your stack is up already, so port {port} is not used.")
     reporter.note(f"PixCrawler is up at {stack.url}; its API is described at {stack.url}/openapi.json.")
-    reporter.note("In another terminal: pixcrawler submit my-urls.csv --to ./cats, then pixcrawler list")
+    reporter.note("In another terminal: pixcrawler submit my-urls.csv --to ./cats, then pixcrawler job list")
     reporter.note(f'From elsewhere on this machine: PIXCRAWLER_GATEWAY={stack.url}, the key is in "{key}"')
     if stack.was_up:
         reporter.note("It was up already; Ctrl-C leaves it to the others that use it.")

@@ -130,7 +130,7 @@ def test_a_second_signal_ends_the_command_and_the_job_is_paused_all_the_same(pix
     # The next stack waits for the end of the one that was left.
     with pixcrawler.started("up", "--json") as up:
         up.until(lambda event: event["event"] == "ready")
-        shown = pixcrawler("status", paused["job"]["id"], "--json")
+        shown = pixcrawler("job", "show", paused["job"]["id"], "--json")
         up.interrupt()
         up.end()
 
@@ -147,7 +147,7 @@ def test_a_second_up_leaves_the_stack_to_the_first(pixcrawler: Command, stack: R
 
     assert "leaves it to the others" in told
     assert "stays up: others use it" in ended.err
-    assert pixcrawler("list").code == 0
+    assert pixcrawler("job", "list").code == 0
 
 
 def test_a_finished_run_says_so(pixcrawler: Command, built: Ended, port: int, folder: Path) -> None:
@@ -196,11 +196,11 @@ BAD_INPUTS = (
     (("run", "lists/urls.txt", "--to", "a-file/out"), 2, "a-file"),
     (("run", "lists/urls.txt", "--to", "built"), 6, "another"),
     (("run", "lists/urls.txt", "--to", "state-gone"), 6, "state is gone"),
-    (("status", "00000000-0000-0000-0000-000000000000"), 5, "nothing of that id"),
-    (("list", "--api-key", "pxc_wrong"), 4, "not an API key"),
-    (("list", "--gateway", "http://127.0.0.1:9"), 4, "wants a key"),
-    (("list", "--gateway", "http://127.0.0.1:9", "--api-key", "k"), 7, "cannot be reached"),
-    (("list", "--gateway", "gateway", "--api-key", "k"), 2, "not a gateway's URL"),
+    (("job", "show", "00000000-0000-0000-0000-000000000000"), 5, "nothing of that id"),
+    (("job", "list", "--api-key", "pxc_wrong"), 4, "not an API key"),
+    (("job", "list", "--gateway", "http://127.0.0.1:9"), 4, "wants a key"),
+    (("job", "list", "--gateway", "http://127.0.0.1:9", "--api-key", "k"), 7, "cannot be reached"),
+    (("job", "list", "--gateway", "gateway", "--api-key", "k"), 2, "not a gateway's URL"),
 )
 
 
@@ -236,10 +236,10 @@ def test_the_other_commands_find_the_running_stack(pixcrawler: Command, stack: R
     (folder / "private.txt").write_text("http://10.0.0.1/a.jpg\nhttp://10.0.0.1/b.jpg\n")
 
     job = pixcrawler("submit", "private.txt", "--to", "private").out.strip()
-    watched = pixcrawler("watch", job)
-    rejected = pixcrawler("rejects", job)
-    shown = pixcrawler("list", "--limit", "1", "--json")
-    cancelled = pixcrawler("cancel", job)
+    watched = pixcrawler("job", "watch", job)
+    rejected = pixcrawler("job", "rejects", job)
+    shown = pixcrawler("job", "list", "--limit", "1", "--json")
+    cancelled = pixcrawler("job", "cancel", job)
 
     assert watched.code == 0, watched.err
     assert rejected.out.splitlines() == [

@@ -221,8 +221,8 @@ async def test_the_command_talks_to_a_gateway_of_any_address(gateway: str, key: 
     asked = ("submit", "urls.dat", "--to", "cats", "--input-format", "csv", "--url-col", "link", "--depth", "full")
     code, job, err = await pixcrawler(*asked)
     again = await pixcrawler(*asked)
-    status = await pixcrawler("status", job.strip(), "--json")
-    paused = await pixcrawler("pause", job.strip())
+    status = await pixcrawler("job", "show", job.strip(), "--json")
+    paused = await pixcrawler("job", "pause", job.strip())
     unreadable = await pixcrawler("submit", "urls.dat", "--to", "dogs")
 
     assert code == 0, err
