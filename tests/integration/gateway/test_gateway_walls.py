@@ -21,7 +21,7 @@ from tests.integration.gateway.conftest import request_for
 from tests.privileges import database_url_for, with_database_roles
 
 _ASKS_WHOSE = re.compile(r"(?:\w+\.)?tenant_id = (\$\d+)(?:::UUID)?")
-WALLED = ("jobs", "datasets", "uploads", "chunks", "idempotency_keys")
+WALLED = ("jobs", "datasets", "uploads", "chunks", "idempotency_keys", "webhooks", "webhook_deliveries")
 
 
 @pytest.fixture
@@ -57,6 +57,7 @@ async def test_a_forgotten_condition_shows_a_stranger_nothing(
     ours = (await api.post("/v1/jobs", json=request_for(place), headers={"Idempotency-Key": "one"})).json()["id"]
     uploaded = await api.post("/v1/manifests", params={"filename": "a.txt"}, content=b"https://example.com/a.jpg")
     theirs = await stranger.post("/v1/jobs", json=request_for(place.with_name("dogs")))
+    webhook = await _webhook(api)
 
     found = {
         path: (await stranger.request(method, f"/v1/jobs/{ours}{path}")).status_code
@@ -71,11 +72,17 @@ async def test_a_forgotten_condition_shows_a_stranger_nothing(
         },
     )
     me = (await stranger.get("/v1/me")).json()
+    told = [
+        await stranger.get(f"/v1/webhooks/{webhook}"),
+        await stranger.post(f"/v1/webhooks/{webhook}/rotate", json={}),
+    ]
+    hooks = (await stranger.get("/v1/webhooks")).json()["data"]
 
     assert len(forgotten) > 5
     assert set(found.values()) == {404}, found
     assert [job["id"] for job in listed] == [theirs.json()["id"]]
     assert borrowed.status_code == 422
+    assert ([answer.status_code for answer in told], hooks) == ([404, 404], [])
     assert me["quotas"]["open_jobs"]["used"] == 1
     assert (await api.get(f"/v1/jobs/{ours}")).json()["state"] == "queued"
 
@@ -96,6 +103,7 @@ async def test_a_transaction_sees_the_rows_of_whom_it_works_for(
 ) -> None:
     await api.post("/v1/jobs", json=request_for(place), headers={"Idempotency-Key": "one"})
     await api.post("/v1/manifests", params={"filename": "a.txt"}, content=b"https://example.com/a.jpg")
+    await _webhook(api)
     await database.execute("""
         INSERT INTO chunks (job_id, ordinal, first_row, rows, part_key, part_offset, part_length, tier, virtual_start,
             score) SELECT id, 0, 0, 1, '', 0, 0, 'new', 0, 0 FROM jobs""")
@@ -130,10 +138,17 @@ async def test_rows_cannot_be_given_to_another_tenant(app: FastAPI, database: as
 async def test_every_table_of_tenants_has_the_wall(app: FastAPI, database: asyncpg.Connection) -> None:
     bare = await database.fetch("""
         SELECT DISTINCT table_name FROM information_schema.columns JOIN pg_class ON relname = table_name
-        WHERE table_schema = 'public' AND column_name IN ('tenant_id', 'job_id') AND relkind = 'r'
+        WHERE table_schema = 'public' AND column_name IN ('tenant_id', 'job_id', 'webhook_id') AND relkind = 'r'
           AND NOT relrowsecurity""")
 
     assert [row["table_name"] for row in bare] == ["api_keys"]
+
+
+async def _webhook(api: httpx2.AsyncClient) -> str:
+    """A webhook's id; a notice is owed to it."""
+    made: str = (await api.post("/v1/webhooks", json={"url": "https://hooks.pixcrawler.org/"})).json()["id"]
+    await api.post(f"/v1/webhooks/{made}/test")
+    return made
 
 
 async def _counts(app: FastAPI) -> dict[str, int]:
