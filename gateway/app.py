@@ -28,6 +28,7 @@ from gateway.routes import (
     system,
     takedowns,
     tenants,
+    uploads,
     webhooks,
 )
 from gateway.services import Services
@@ -60,6 +61,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(jobs.router(settings), max_body_size=_MOST_BYTES)
     app.include_router(revisions.router(settings), max_body_size=_MOST_BYTES)
     app.include_router(manifests.routes)  # counts what arrives by itself
+    app.include_router(uploads.routes)  # likewise; what holds no part of a list has its limit there
     for module in (
         calendar,
         checks,

@@ -6,20 +6,15 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import ColumnName, JobError
+from gateway.schemas import ColumnName, JobError, StrictRequest
 from shared.manifest.report import ListReport
 from shared.pipeline import CheckState
 
 
-class CheckIn(BaseModel):
+class CheckIn(StrictRequest):
     """How the list is to be read. What is not given is guessed by the columns' names."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        hide_input_in_errors=True,
-        json_schema_extra={"examples": [{}, {"url_col": "image_url", "caption_col": "alt"}]},
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"url_col": "image_url", "caption_col": "alt"}]})
 
     format: Literal["txt", "csv", "tsv", "json", "jsonl", "parquet"] | None = Field(
         default=None, description="None: as the file's name tells"

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -32,7 +33,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _KEPT = ("location", "etag", "link", "preference-applied")
 #: Seconds until a request that is still being carried out is likely to have ended.
 _RETRY_AFTER = "1"
-_PARAMETER = {
+PARAMETER = {
     "name": NAME,
     "in": "header",
     "required": False,
@@ -41,7 +42,7 @@ _PARAMETER = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     "example": "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11",
 }
-_PROBLEMS = (Code.IDEMPOTENCY_RUNNING, Code.IDEMPOTENCY_MISMATCH, Code.BODY_TOO_LARGE)
+PROBLEMS = (Code.IDEMPOTENCY_RUNNING, Code.IDEMPOTENCY_MISMATCH, Code.BODY_TOO_LARGE)
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -59,9 +60,9 @@ class IdempotentRoute(APIRoute):
         **more: Any,
     ) -> None:
         if "POST" in (methods or ()):
-            responses = with_problems(responses or {}, *_PROBLEMS)
+            responses = with_problems(responses or {}, *PROBLEMS)
             extra = dict(openapi_extra or {})
-            openapi_extra = {**extra, "parameters": [*extra.get("parameters", ()), _PARAMETER]}
+            openapi_extra = {**extra, "parameters": [*extra.get("parameters", ()), PARAMETER]}
         super().__init__(path, endpoint, methods=methods, responses=responses, openapi_extra=openapi_extra, **more)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -79,17 +80,29 @@ class IdempotentRoute(APIRoute):
 async def _once(request: Request, key: str, answer: Answer) -> Response:
     services = services_of(request)
     caller = await identify(services, await presented_key(request))
+    check_key(key)
+    digest = digest_of(request, await request.body())  # as slowly as the client sends: not within a transaction
+    return await once(services, caller, key, digest, partial(answer, request))
+
+
+def check_key(key: str) -> None:
+    """Raises ApiError for what cannot name a request."""
     if not _KEY.fullmatch(key):
         detail = "must be 1 to 255 printable ASCII characters without spaces"
         mistake = Mistake(pointer=f"header {NAME}", detail=detail)
         raise ApiError(Code.INVALID_REQUEST, f"{NAME}: {detail}", errors=[mistake])
-    digest = await _digest(request)  # as slowly as the client sends: not within a transaction
+
+
+async def once(
+    services: Services, caller: Caller, key: str, digest: str, answer: Callable[[], Awaitable[Response]]
+) -> Response:
+    """The answer to the request of that digest: kept if it was carried out before. Raises ApiError."""
     async with transaction(services.resources.engine) as connection:
         known = await idempotency.claim(connection, caller.tenant_id, key, digest)
     if known.standing is not Standing.OURS:
         return _answered(known)
     try:
-        response = await answer(request)
+        response = await answer()
     except BaseException:
         await _give_up(services, caller, key)
         raise
@@ -97,10 +110,10 @@ async def _once(request: Request, key: str, answer: Answer) -> Response:
     return response
 
 
-async def _digest(request: Request) -> str:
-    """What makes two requests the same (sha256, hex)."""
+def digest_of(request: Request, body: bytes) -> str:
+    """What makes two requests the same (sha256, hex): what is asked for, and the body or what stands for it."""
     asked = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
-    return hashlib.sha256(asked + await request.body()).hexdigest()
+    return hashlib.sha256(asked + body).hexdigest()
 
 
 def _answered(known: Record) -> Response:

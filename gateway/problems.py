@@ -37,6 +37,8 @@ class Code(StrEnum):
     DATASET_STATE_GONE = "dataset_state_gone"  #: a dataset lies there that this database does not know
     DESTINATION_NOT_EMPTY = "destination_not_empty"  #: other things bear the names a dataset needs
     DESTINATION_LOST = "destination_lost"  #: an unfinished job's objects are not there any more
+    UPLOAD_OFFSET = "upload_offset"  #: the part does not begin where the upload ends; `Upload-Offset` says where
+    UPLOAD_COMPLETE = "upload_complete"  #: the list is whole and takes no more parts
     NAME_TAKEN = "name_taken"  #: a tenant of that name exists
     KEY_NOT_VALID = "key_not_valid"  #: an API key that is revoked, expired or replaced cannot be rotated
     JOB_FINISHED = "job_finished"  #: a job that has ended cannot be moved
@@ -80,6 +82,8 @@ _STATUS = {
     Code.DATASET_STATE_GONE: HTTPStatus.CONFLICT,
     Code.DESTINATION_NOT_EMPTY: HTTPStatus.CONFLICT,
     Code.DESTINATION_LOST: HTTPStatus.CONFLICT,
+    Code.UPLOAD_OFFSET: HTTPStatus.CONFLICT,
+    Code.UPLOAD_COMPLETE: HTTPStatus.CONFLICT,
     Code.NAME_TAKEN: HTTPStatus.CONFLICT,
     Code.KEY_NOT_VALID: HTTPStatus.CONFLICT,
     Code.JOB_FINISHED: HTTPStatus.CONFLICT,

@@ -265,6 +265,15 @@ class ManifestOut(BaseModel):
     sha256: str
 
 
+class UploadOut(BaseModel):
+    """A list that arrives in parts."""
+
+    id: UUID = Field(description="Also the list's, once it is complete")
+    filename: str
+    size_bytes: int = Field(description="Bytes that have arrived; the next part begins there")
+    is_complete: bool
+
+
 class TakedownIn(StrictRequest):
     """What is to be neither fetched nor stored any more, in any dataset."""
 

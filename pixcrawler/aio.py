@@ -1,6 +1,7 @@
 """The client for asyncio: the same operations as `pixcrawler.client`, to be awaited."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -20,9 +21,10 @@ from pixcrawler.connection import (
     answer_of,
     failed,
     options,
+    part_bytes,
     raise_for,
 )
-from pixcrawler.errors import UnavailableError, WaitTimeout
+from pixcrawler.errors import ConflictError, UnavailableError, WaitTimeout
 from pixcrawler.models import (
     AppendRequest,
     CheckRequest,
@@ -46,6 +48,7 @@ from pixcrawler.models import (
     Submission,
     Takedown,
     TakedownRequest,
+    Upload,
     Webhook,
     WebhookRequest,
     WebhookWithSecret,
@@ -92,8 +95,32 @@ class AsyncClient:
         return await self._ask(calls.me())
 
     async def upload(self, path: Path, *, filename: str | None = None) -> Manifest:
-        """Sends a list, block by block. `filename` tells its format (None: the file's own name)."""
-        return await self._ask(calls.upload(filename or path.name), lambda: _blocks(path))
+        """Sends a list; a large one in parts, so that a broken connection costs one of them and not all.
+
+        `filename` tells its format (None: the file's own name).
+        """
+        name, size = filename or path.name, part_bytes((await asyncio.to_thread(path.stat)).st_size)
+        if size is None:
+            return await self._ask(calls.upload(name), lambda: _blocks(path))
+        return await self._upload_in_parts(path, name, size)
+
+    async def _upload_in_parts(self, path: Path, name: str, size: int) -> Manifest:
+        upload, sha256 = await self._ask(calls.begin_upload(name)), hashlib.sha256()
+        with await asyncio.to_thread(path.open, "rb") as file:
+            while part := await asyncio.to_thread(file.read, size):
+                sha256.update(part)
+                upload = await self._send_part(upload, part)
+        return await self._ask(calls.complete_upload(upload, sha256.hexdigest()))
+
+    async def _send_part(self, upload: Upload, part: bytes) -> Upload:
+        """Counts whole or not at all, so that one whose answer was lost is found to have arrived."""
+        try:
+            return await self._ask(calls.send_part(upload), lambda: _only(part))
+        except ConflictError:
+            now = await self._ask(calls.upload_now(upload))
+            if now.size_bytes != upload.size_bytes + len(part):
+                raise
+            return now
 
     async def check(
         self, manifest: Manifest, request: CheckRequest | None = None, *, timeout_seconds: float | None = None
@@ -342,7 +369,12 @@ class AsyncClient:
         content = body() if body is not None else None
         try:
             sent = await self._http.request(
-                call.method, call.path, params=dict(call.params), json=call.json, content=content
+                call.method,
+                call.path,
+                params=dict(call.params),
+                headers=dict(call.headers),
+                json=call.json,
+                content=content,
             )
             return sent, None
         except httpx2.TransportError as error:
@@ -353,3 +385,7 @@ async def _blocks(path: Path) -> AsyncIterator[bytes]:
     with await asyncio.to_thread(path.open, "rb") as file:
         while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
             yield block
+
+
+async def _only(part: bytes) -> AsyncIterator[bytes]:
+    yield part

@@ -40,6 +40,7 @@ from pixcrawler.models import (
     Takedown,
     TakedownPage,
     TakedownRequest,
+    Upload,
     Webhook,
     WebhookList,
     WebhookRequest,
@@ -67,6 +68,7 @@ class Call(Generic[Answer]):
     answer: type[Answer]
     params: Mapping[str, str | int] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, status: int, body: bytes) -> Answer:
         """Raises GatewayError for an answer that is not PixCrawler's."""
@@ -86,6 +88,27 @@ def me() -> Call[Me]:
 
 def upload(filename: str) -> Call[Manifest]:
     return Call("POST", "/v1/manifests", Manifest, params={"filename": filename})
+
+
+def begin_upload(filename: str) -> Call[Upload]:
+    return Call("POST", "/v1/uploads", Upload, json={"filename": filename})
+
+
+def upload_now(upload: Upload) -> Call[Upload]:
+    return Call("GET", f"/v1/uploads/{upload.id}", Upload)
+
+
+def send_part(upload: Upload) -> Call[Upload]:
+    """The body is what follows in the list."""
+    return Call("PATCH", f"/v1/uploads/{upload.id}", Upload, headers={"Upload-Offset": str(upload.size_bytes)})
+
+
+def complete_upload(upload: Upload, sha256: str) -> Call[Manifest]:
+    return Call("POST", f"/v1/uploads/{upload.id}/complete", Manifest, json={"sha256": sha256})
+
+
+def abandon_upload(upload: Upload) -> Call[Upload]:
+    return Call("DELETE", f"/v1/uploads/{upload.id}", Upload)
 
 
 def check(manifest_id: UUID, request: CheckRequest) -> Call[ListCheck]:

@@ -1,5 +1,6 @@
 """The client for programs that block: one method for each operation of the gateway."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,9 +20,10 @@ from pixcrawler.connection import (
     answer_of,
     failed,
     options,
+    part_bytes,
     raise_for,
 )
-from pixcrawler.errors import UnavailableError, WaitTimeout
+from pixcrawler.errors import ConflictError, UnavailableError, WaitTimeout
 from pixcrawler.models import (
     AppendRequest,
     CheckRequest,
@@ -45,6 +47,7 @@ from pixcrawler.models import (
     Submission,
     Takedown,
     TakedownRequest,
+    Upload,
     Webhook,
     WebhookRequest,
     WebhookWithSecret,
@@ -91,8 +94,32 @@ class Client:
         return self._ask(calls.me())
 
     def upload(self, path: Path, *, filename: str | None = None) -> Manifest:
-        """Sends a list, block by block. `filename` tells its format (None: the file's own name)."""
-        return self._ask(calls.upload(filename or path.name), lambda: _blocks(path))
+        """Sends a list; a large one in parts, so that a broken connection costs one of them and not all.
+
+        `filename` tells its format (None: the file's own name).
+        """
+        name, size = filename or path.name, part_bytes(path.stat().st_size)
+        if size is None:
+            return self._ask(calls.upload(name), lambda: _blocks(path))
+        return self._upload_in_parts(path, name, size)
+
+    def _upload_in_parts(self, path: Path, name: str, size: int) -> Manifest:
+        upload, sha256 = self._ask(calls.begin_upload(name)), hashlib.sha256()
+        with path.open("rb") as file:
+            while part := file.read(size):
+                sha256.update(part)
+                upload = self._send_part(upload, part)
+        return self._ask(calls.complete_upload(upload, sha256.hexdigest()))
+
+    def _send_part(self, upload: Upload, part: bytes) -> Upload:
+        """Counts whole or not at all, so that one whose answer was lost is found to have arrived."""
+        try:
+            return self._ask(calls.send_part(upload), lambda: iter((part,)))
+        except ConflictError:
+            now = self._ask(calls.upload_now(upload))
+            if now.size_bytes != upload.size_bytes + len(part):
+                raise
+            return now
 
     def check(
         self, manifest: Manifest, request: CheckRequest | None = None, *, timeout_seconds: float | None = None
@@ -332,7 +359,14 @@ class Client:
     ) -> tuple[httpx2.Response | None, httpx2.TransportError | None]:
         content = body() if body is not None else None
         try:
-            sent = self._http.request(call.method, call.path, params=dict(call.params), json=call.json, content=content)
+            sent = self._http.request(
+                call.method,
+                call.path,
+                params=dict(call.params),
+                headers=dict(call.headers),
+                json=call.json,
+                content=content,
+            )
             return sent, None
         except httpx2.TransportError as error:
             return None, error

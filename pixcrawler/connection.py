@@ -18,6 +18,9 @@ SILENCE_SECONDS = 60.0
 RECONNECT_SECONDS = 1.0
 RECONNECTS = 10
 BLOCK_BYTES = 256 * 1024
+#: A list that is larger is sent in parts of this size, or of larger ones when there would be too many.
+_PART_BYTES = 8 * 1024**2
+_MOST_PARTS = 5_000
 
 
 def options(url: str, api_key: str) -> dict[str, Any]:
@@ -32,6 +35,11 @@ def options(url: str, api_key: str) -> dict[str, Any]:
         # A proxy from the environment cannot reach this machine's loopback.
         "trust_env": not _is_loopback(parts.hostname),
     }
+
+
+def part_bytes(size_bytes: int) -> int | None:
+    """Bytes of each part that a list of that size is sent in; None: in one piece."""
+    return None if size_bytes <= _PART_BYTES else max(_PART_BYTES, -(-size_bytes // _MOST_PARTS))
 
 
 def answer_of(call: Call[Answer], response: httpx2.Response) -> Answer:

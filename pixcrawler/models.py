@@ -282,6 +282,15 @@ class Manifest(Answered):
     sha256: str
 
 
+class Upload(Answered):
+    """A list that arrives in parts: `size_bytes` have arrived."""
+
+    id: UUID
+    filename: str
+    size_bytes: int
+    is_complete: bool
+
+
 class CheckRequest(_Request):
     """How an uploaded list is to be read. What is not set is guessed by the columns' names."""
 

@@ -4,6 +4,7 @@
     lists that only jobs which ended long ago name ──▶ removed
     lists that nobody names, twice in a row ──▶ removed
     plans of jobs that ended long ago, or are gone ──▶ removed
+    parts of uploads that are whole, or were given up ──▶ removed, when they were found twice in a row
 
 A later run may read the list of an earlier one again, so both stay for a while after their last job has ended. A
 list is stored before its row is written, and nothing says how old it is: what nobody names may be just arriving.
@@ -16,10 +17,10 @@ from datetime import timedelta
 
 import structlog
 
-from shared.db import idempotency, spooled
+from shared.db import idempotency, parts, spooled
 from shared.db.session import transaction
 from shared.resources import Resources
-from shared.spool import LISTS, PLANS, job_of
+from shared.spool import LISTS, PARTS, PLANS, job_of, upload_of
 
 #: An upload that was begun and not finished is given up after this.
 _KEEP_UNFINISHED = timedelta(days=1)
@@ -38,7 +39,8 @@ class Tidied:
     uploads: int
     lists: int
     plans: int
-    #: Lists that nobody named; the next pass removes those that still nobody names.
+    parts: int
+    #: Lists and parts that nobody named; the next pass removes those that still nobody names.
     suspects: frozenset[str]
 
 
@@ -50,9 +52,10 @@ async def tidy_spool(resources: Resources, *, keep: timedelta, suspects: Set[str
     sweep = _Sweep(resources, keep, suspects)
     lists = await sweep.through(LISTS, sweep.unneeded_lists)
     plans = await sweep.through(PLANS, sweep.unneeded_plans)
-    if uploads or lists or plans:
-        log.info("spool_tidied", uploads=uploads, lists=lists, plans=plans)
-    return Tidied(uploads=uploads, lists=lists, plans=plans, suspects=frozenset(sweep.unnamed))
+    found = await sweep.through(PARTS, sweep.unneeded_parts)
+    if uploads or lists or plans or found:
+        log.info("spool_tidied", uploads=uploads, lists=lists, plans=plans, parts=found)
+    return Tidied(uploads=uploads, lists=lists, plans=plans, parts=found, suspects=frozenset(sweep.unnamed))
 
 
 class _Sweep:
@@ -88,6 +91,15 @@ class _Sweep:
         async with transaction(self._resources.engine) as connection:
             needed = await spooled.needed_plans(connection, list(set(jobs.values())), keep=self._keep)
         return [key for key, job in jobs.items() if job not in needed]
+
+    async def unneeded_parts(self, keys: list[str]) -> list[str]:
+        """One is stored before it is counted, and read until the list that it is part of is stored."""
+        uploads = {key: upload for key in keys if (upload := upload_of(key)) is not None}
+        async with transaction(self._resources.engine) as connection:
+            needed = await parts.unfinished(connection, list(set(uploads.values())))
+        unneeded = {key for key, upload in uploads.items() if upload not in needed}
+        self.unnamed |= unneeded - self._suspects
+        return sorted(unneeded & self._suspects)
 
     async def _remove(self, keys: list[str]) -> int:
         for key in keys:

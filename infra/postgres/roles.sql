@@ -50,6 +50,8 @@ GRANT SELECT ON chunk_events TO pixcrawler_gateway;
 GRANT UPDATE (redrive_asked_at, dropped_at) ON chunks TO pixcrawler_gateway;
 GRANT SELECT, DELETE ON poison_messages TO pixcrawler_gateway;
 GRANT INSERT ON uploads TO pixcrawler_gateway;
+GRANT UPDATE (key, size_bytes, sha256, is_complete), DELETE ON uploads TO pixcrawler_gateway;
+GRANT SELECT, INSERT, DELETE ON upload_parts TO pixcrawler_gateway;
 GRANT SELECT, INSERT ON list_checks TO pixcrawler_gateway;
 -- Administrators let entries of the calendar rest, and wish runs of them; the scheduler carries these out.
 GRANT SELECT ON calendar, calendar_runs TO pixcrawler_gateway;

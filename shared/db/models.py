@@ -357,6 +357,18 @@ class Upload(Base):
     created_at: Mapped[datetime] = _now()
 
 
+class UploadPart(Base):
+    """What has arrived of a list that is uploaded in parts."""
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[UUID] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)  # its first byte
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), index=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str]
+
+
 class ListCheck(Base):
     """A dry run of an uploaded list: it is read whole, and nothing is stored."""
 

@@ -26,10 +26,12 @@ from shared.reasons import REASONS
 
 JOB = "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11"
 TAKEDOWN, CHUNK, POISON = 77, 88, 99
-STAGE, ENTRY, KEY = "upload", "tidy_spool", "a1b2c3d4"
+STAGE, ENTRY, KEY = "validate", "tidy_spool", "a1b2c3d4"
 TENANT = "11111111-3d0b-4b2e-9f1c-0d6f3c8f7a11"
 WEBHOOK, DELIVERY = "0c8b5a52-4b5f-4f0e-8a52-7d8f5f1e2a01", "0c8b5a52-4b5f-4f0e-8a52-7d8f5f1e2a02"
 MANIFEST, CHECK = "22222222-3d0b-4b2e-9f1c-0d6f3c8f7a11", "33333333-3d0b-4b2e-9f1c-0d6f3c8f7a11"
+UPLOAD = "44444444-3d0b-4b2e-9f1c-0d6f3c8f7a11"
+UPLOADED = models.Upload(id=UUID(UPLOAD), filename="urls.csv", size_bytes=0, is_complete=False)
 CHECKED = models.ListCheck(
     id=UUID(CHECK),
     manifest_id=UUID(MANIFEST),
@@ -43,6 +45,11 @@ REQUEST = models.JobRequest(source=models.Source(), destination=models.Destinati
 CALLS: tuple[Call[Any], ...] = (
     calls.me(),
     calls.upload("urls.csv"),
+    calls.begin_upload("urls.csv"),
+    calls.upload_now(UPLOADED),
+    calls.send_part(UPLOADED),
+    calls.complete_upload(UPLOADED, "00" * 32),
+    calls.abandon_upload(UPLOADED),
     calls.check(UUID(MANIFEST), models.CheckRequest()),
     calls.checked(CHECKED),
     calls.submit(REQUEST),
@@ -117,13 +124,14 @@ def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], opena
     path = call.path.replace(JOB, "{job_id}").replace(str(TAKEDOWN), "{takedown_id}")
     path = path.replace(str(CHUNK), "{chunk_id}").replace(str(POISON), "{poison_id}")
     path = path.replace(STAGE, "{stage}").replace(ENTRY, "{name}")
+    path = path.replace(UPLOAD, "{upload_id}")
     path = path.replace(MANIFEST, "{manifest_id}").replace(CHECK, "{check_id}")
     path = path.replace(TENANT, "{tenant_id}").replace(KEY, "{key_id}")
     path = path.replace(WEBHOOK, "{webhook_id}").replace(DELIVERY, "{delivery_id}")
     operation = openapi["paths"][path][call.method.lower()]
 
     known = {parameter["name"] for parameter in operation.get("parameters", ())}
-    assert set(call.params) <= known
+    assert {*call.params, *call.headers} <= known
 
 
 def test_the_client_knows_every_ending_of_a_list() -> None:
@@ -165,6 +173,7 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.StageProgress, schemas.StageProgress),
         (models.Place, schemas.Destination),
         (models.Manifest, schemas.ManifestOut),
+        (models.Upload, schemas.UploadOut),
         (models.ListCheck, check_schemas.CheckOut),
         (models.ListReport, report.ListReport),
         (models.ListColumns, report.ColumnsOut),

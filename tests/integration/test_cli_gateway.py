@@ -1,6 +1,7 @@
 """The client library against the real gateway, over a socket."""
 
 import asyncio
+import hashlib
 import json
 import socket
 import sys
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 import uvicorn
 from pydantic import SecretStr
@@ -16,9 +18,20 @@ from gateway.app import create_app
 from gateway.credentials import Scope
 from gateway.keys import create
 from gateway.settings import GatewaySettings
-from pixcrawler import AsyncClient, Client, Destination, JobRequest, JobState, ListOptions, Recipe, Source, errors
+from pixcrawler import (
+    AsyncClient,
+    Client,
+    Destination,
+    JobRequest,
+    JobState,
+    ListOptions,
+    Recipe,
+    Source,
+    connection,
+    errors,
+)
 from pixcrawler.commands.checking import rendered
-from pixcrawler.models import CheckRequest, JobFilter, ListReport
+from pixcrawler.models import CheckRequest, JobFilter, ListReport, Manifest
 from pixcrawler.words import Depth, TakedownKind
 from scheduler.checker import Checker
 from scheduler.leadership import Leadership
@@ -121,6 +134,51 @@ async def test_a_list_is_checked_by_either_client(
     assert (by_blocking.columns.url, by_blocking.bad[0].line) == ("link", 3)
     assert (by_async.report.columns.url, by_async.report.bad_rows) == ("alt", 2)
     assert "line 3: bad_url (malformed)" in rendered(by_blocking)
+
+
+class Losing(httpx2.BaseTransport):
+    """Loses the connection now and then: before a part arrives, or when it is answered."""
+
+    def __init__(self) -> None:
+        self._inner = httpx2.HTTPTransport()
+        self.parts = 0
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method != "PATCH":
+            return self._inner.handle_request(request)
+        self.parts += 1
+        if self.parts % 3 == 1:
+            raise httpx2.ConnectError("lost before it arrived")
+        answer = self._inner.handle_request(request)
+        if self.parts % 3 == 2:
+            answer.read()
+            answer.close()
+            raise httpx2.ReadError("lost when it was answered")
+        return answer
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+async def test_a_large_list_arrives_in_parts_though_connections_break(
+    gateway: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_PART_BYTES", 20_000)
+    path = tmp_path / "urls.txt"
+    path.write_text("".join(f"https://example.com/{number}.jpg\n" for number in range(3_000)))
+    losing = Losing()
+
+    def use() -> Manifest:
+        with Client(gateway, key, transport=losing, sleep=lambda _: None) as client:
+            return client.upload(path)
+
+    sent = await asyncio.to_thread(use)
+    async with AsyncClient(gateway, key) as other:
+        again = await other.upload(path)
+
+    assert (sent.sha256, sent.size_bytes) == (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+    assert again.sha256 == sent.sha256
+    assert losing.parts > sent.size_bytes // 20_000 + 1
 
 
 async def test_a_job_is_made_shown_moved_and_found_again(gateway: str, key: str, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from shared.db import (
     jobs,
     leader,
     lifecycle,
+    parts,
     poison,
     purges,
     recurring,
@@ -118,6 +119,7 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "uploaded": partial(uploads.get, tenant_id=scene.tenant, upload_id=scene.job),
         "check": partial(_wishes_a_check, scene=scene),
         "checked": partial(checks.get, tenant_id=scene.tenant, upload_id=scene.job, check_id=scene.job),
+        "upload_in_parts": partial(_uploads_in_parts, tenant_id=scene.tenant),
         "take_down": partial(blocked.add, kind=Kind.HOST, value="example.org", note=""),
         "taken_down": partial(blocked.newest, kind=None, before=None, limit=9),
         "taken_down_one": partial(blocked.get, takedown_id=1),
@@ -201,6 +203,17 @@ DUE = deliveries.Due(
 )
 
 
+async def _uploads_in_parts(connection: Connection, *, tenant_id: UUID) -> None:
+    part = parts.StoredPart(key="x", size_bytes=1)
+    for end in (parts.abandon, partial(parts.complete, key="x", size_bytes=1, sha256="")):
+        begun = await parts.begin(connection, tenant_id=tenant_id, filename="", most_open=1)
+        assert begun is not None
+        assert await parts.add(connection, tenant_id, begun.id, at=0, part=part, most_parts=1)
+        assert await parts.of_upload(connection, begun.id)
+        assert await end(connection, tenant_id, begun.id)
+        await parts.get(connection, tenant_id, begun.id)
+
+
 async def _wishes_a_check(connection: Connection, *, scene: Scene) -> None:
     made = await uploads.add(connection, tenant_id=scene.tenant, filename="", key="", size_bytes=0, sha256="")
     wish = {"tenant_id": scene.tenant, "upload_id": made, "source": {}}
@@ -282,6 +295,7 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "forget_silent": cells.forget_silent,
         "forget_uploads": partial(spooled.forget_uploads, keep=silent, keep_unfinished=silent),
         "lists_in_use": partial(spooled.lists_in_use, keys=["x"], keep=silent),
+        "unfinished_uploads": partial(parts.unfinished, uploads=[scene.job]),
         "needed_plans": partial(spooled.needed_plans, jobs=[scene.job], keep=silent),
         "count_open": failed.count_open,
         "count_poison": poison.count,

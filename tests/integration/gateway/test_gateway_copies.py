@@ -1,6 +1,7 @@
 """Two gateways, processes of their own, behind a plain proxy: nothing a client holds belongs to one of them."""
 
 import asyncio
+import hashlib
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -143,3 +144,18 @@ async def test_a_stream_goes_on_at_another_copy_when_one_stops(
     assert states[0] is JobState.QUEUED
     assert states[-1] is JobState.COMPLETED
     assert copies.proxy.latest != streaming.client.base_url.port
+
+
+async def test_parts_of_a_list_may_arrive_at_either_copy(copies: Copies, place: Path) -> None:
+    client = copies.client
+    body = b"".join(b"https://example.com/%d.jpg\n" % number for number in range(9))
+    upload = (await client.post("/v1/uploads", json={"filename": "a.txt"})).headers["location"]
+
+    for at in range(0, len(body), 100):
+        sent = await client.patch(upload, content=body[at : at + 100], headers={"Upload-Offset": str(at)})
+        assert sent.status_code == 200, sent.text
+    listed = await client.post(f"{upload}/complete", json={"sha256": hashlib.sha256(body).hexdigest()})
+    job = await client.post("/v1/jobs", json=request_for(place) | {"source": {"manifest_id": listed.json()["id"]}})
+
+    assert listed.json()["size_bytes"] == len(body)
+    assert job.status_code == 202, job.text

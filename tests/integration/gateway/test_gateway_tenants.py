@@ -43,6 +43,7 @@ class Case:
     params: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     #: None: no id of a tenant's can be named.
     to_stranger: int | None = None
 
@@ -54,6 +55,7 @@ PATH = {
     "delivery_id": "DELIVERY",
     "manifest_id": "MANIFEST",
     "check_id": "CHECK",
+    "upload_id": "UPLOAD",
     "takedown_id": "1",
     "chunk_id": "1",
     "poison_id": "1",
@@ -78,6 +80,11 @@ CASES: dict[str, Case] = {
     "listImages": Case(READ, to_stranger=404),
     "streamJob": Case(READ, to_stranger=404),
     "uploadManifest": Case(WRITE, params={"filename": "urls.txt"}, content=b"https://example.com/a.jpg"),
+    "beginUpload": Case(WRITE, json={"filename": "urls.txt"}),
+    "getUpload": Case(READ, to_stranger=404),
+    "sendPart": Case(WRITE, content=b"https", headers={"Upload-Offset": "0"}, to_stranger=404),
+    "completeUpload": Case(WRITE, json={}, to_stranger=404),
+    "abandonUpload": Case(WRITE, to_stranger=404),
     "checkManifest": Case(WRITE, json={}, to_stranger=404),
     "getManifestCheck": Case(READ, to_stranger=404),
     "getMe": Case(READ),
@@ -136,7 +143,7 @@ class Ours:
             self._filled(path.format_map(PATH)),
             params={key: self._filled(value) for key, value in case.params.items()},
             content=case.content if body is None else body.encode(),
-            headers={} if body is None else {"Content-Type": "application/json"},
+            headers={**case.headers, **({} if body is None else {"Content-Type": "application/json"})},
         )
 
     async def left(self) -> dict[str, str]:
@@ -161,7 +168,9 @@ async def ours(api: httpx2.AsyncClient, database: asyncpg.Connection, place: Pat
     webhook = await api.post("/v1/webhooks", json={"url": "https://hooks.pixcrawler.org/jobs"})
     delivery = await api.post(f"/v1/webhooks/{webhook.json()['id']}/test")
     check = await api.post(f"/v1/manifests/{manifest.json()['id']}/check", json={})
+    upload = await api.post("/v1/uploads", json={"filename": "a.txt"})
     words = {
+        "UPLOAD": upload.json()["id"],
         "JOB": job.json()["id"],
         "MANIFEST": manifest.json()["id"],
         "WEBHOOK": webhook.json()["id"],
@@ -243,7 +252,7 @@ async def test_a_suspended_account_may_do_nothing(app: FastAPI, make_key: MakeKe
 
 async def test_what_is_anothers_looks_like_what_never_was(stranger: httpx2.AsyncClient, ours: Ours) -> None:
     named = {name: case.to_stranger for name, case in CASES.items() if case.to_stranger is not None}
-    ids = {name: str(uuid4()) for name in ("JOB", "MANIFEST", "CHECK", "WEBHOOK", "DELIVERY")}
+    ids = {name: str(uuid4()) for name in ("JOB", "MANIFEST", "CHECK", "UPLOAD", "WEBHOOK", "DELIVERY")}
     never = Ours(ours.database, {**ours.words, **ids})
     before = await ours.left()
 
