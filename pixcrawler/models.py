@@ -25,6 +25,7 @@ from pixcrawler.words import (
     OutputFormat,
     ResizeMode,
     TakedownKind,
+    Trial,
 )
 
 
@@ -327,6 +328,24 @@ class ListColumns(Answered):
     caption_is_guessed: bool
 
 
+class Tried(Answered):
+    """A row of a list that was drawn to be tried."""
+
+    row: int
+    trial: Trial
+    detail: str
+    size_bytes: int | None
+    seconds: float | None
+
+
+class Estimate(Answered):
+    """What the whole list would give and take, by the rows that were tried."""
+
+    images: int
+    size_bytes: int
+    seconds: int
+
+
 class ListReport(Answered):
     """What a list holds. `bad` are the first hundred bad rows, `duplicates` rows whose URL stands further up."""
 
@@ -340,6 +359,8 @@ class ListReport(Answered):
     hosts_are_exact: bool
     top_hosts: list[HostRows]
     columns: ListColumns
+    sample: list[Tried]
+    estimate: Estimate | None
 
 
 class ListCheck(Answered):

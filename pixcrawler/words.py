@@ -60,6 +60,15 @@ class CheckState(StrEnum):
     FAILED = "failed"
 
 
+class Trial(StrEnum):
+    """What became of a row of a list that was tried."""
+
+    IMAGE = "image"
+    REFUSED = "refused"
+    FAILED = "failed"
+    NOT_TRIED = "not_tried"
+
+
 class ListFormat(StrEnum):
     """Formats of a list; each may also be gzipped."""
 

@@ -41,6 +41,7 @@ async def serve(settings: SchedulerSettings) -> None:
         wakeup = Wakeup(settings.database_direct_url or settings.database_url, *CHANNELS)
         leadership = Leadership(resources.engine, lease=timedelta(seconds=settings.leader_lease_seconds))
         app = build_app(settings)
+        egress = Egress.of(settings, NOTICE_PORTS)
         loop = Loop(
             resources,
             leadership,
@@ -48,8 +49,8 @@ async def serve(settings: SchedulerSettings) -> None:
             Admitter(settings, resources, waiting),
             Caretaker(settings, resources, app, leadership),
             Calendar(resources, app, Housekeeper(settings, resources).errands()),
-            Notifier(resources, Egress.of(settings, NOTICE_PORTS)),
-            Checker(resources),
+            Notifier(resources, egress),
+            Checker(resources, settings, egress),
             wakeup,
             app,
             tick=timedelta(seconds=settings.tick_seconds),

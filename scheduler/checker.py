@@ -1,6 +1,6 @@
 """Carries out dry runs of lists beside the loop: one at a time, each in a process of its own.
 
-    oldest wish ──▶ list out of the spool ──▶ child reads it whole, within limits ──▶ report into the row
+    oldest wish ──▶ list out of the spool ──▶ child reads it whole, within limits ──▶ a few rows tried ──▶ report
 
 What is checked is not planned: nothing is stored. A child that dies, takes too long or outlives our term is killed
 with its files; the wish stays, and whoever leads takes it up again.
@@ -17,10 +17,12 @@ from pathlib import Path
 
 import structlog
 
-from scheduler.surveyor import DISK_FULL, Order, Reply
+from scheduler.sample import Sampler, estimate
+from scheduler.surveyor import DISK_FULL, Order, Reply, Rules
 from shared.db import checks, leader
 from shared.db.checks import Begun
 from shared.db.leader import Term
+from shared.egress import NOTICE_PORTS, Egress, EgressSettings
 from shared.errors import BadSource, PermanentError, PixCrawlerError, TransientError, WorkAreaFull
 from shared.resources import Resources
 
@@ -44,8 +46,10 @@ class ListUncheckable(PermanentError):
 class Checker:
     """Looks for dry runs to carry out."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, settings: EgressSettings, egress: Egress) -> None:
         self._resources = resources
+        self._rules = _rules(settings)
+        self._sampler = Sampler(egress, agent=settings.agent)
 
     async def check(self, term: Term) -> bool:
         """The next dry run. False: nobody wishes one."""
@@ -77,7 +81,7 @@ class Checker:
         with tempfile.TemporaryDirectory(prefix="pixcrawler-check-") as folder:
             path = Path(folder) / f"list{source['ending']}"
             await self._fetch(source["key"], path)
-            order = Order.model_validate({**source, "path": path})
+            order = Order.model_validate({**source, "path": path, "rules": self._rules})
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
                     reply = await _surveyed(order)
@@ -87,7 +91,9 @@ class Checker:
                 ) from None
         if reply.report is None:
             raise BadSource(reply.error or "the list cannot be read")
-        return reply.report.model_dump(mode="json")
+        tried = await self._sampler.tried(reply.sample)
+        whole = reply.report.model_copy(update={"sample": tried, "estimate": estimate(reply.report, tried)})
+        return whole.model_dump(mode="json")
 
     async def _fetch(self, key: str, path: Path) -> None:
         stored = await self._resources.spool.stat(key)
@@ -103,6 +109,16 @@ class Checker:
         log.warning("check_given_up", check=str(begun.id), error=error)
         async with leader.leading(self._resources.engine, term) as connection:
             await checks.fail(connection, begun.id, error_code=code, error=error)
+
+
+def _rules(settings: EgressSettings) -> Rules:
+    return Rules(
+        deny_cidrs=tuple(str(block) for block in settings.policy_for(NOTICE_PORTS).deny_cidrs),
+        deny_names=settings.deny_names,
+        allow_names=settings.allow_names,
+        allow_cidrs=settings.allow_cidrs,
+        allow_ports=settings.allow_ports,
+    )
 
 
 async def _surveyed(order: Order) -> Reply:

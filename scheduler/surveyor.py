@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from shared.errors import BadSource, WorkAreaFull
-from shared.guard import Guard
+from shared.guard import Guard, Policy, networks
 from shared.manifest import ListFormat, open_list
 from shared.manifest.guess import column_names, likely_caption, likely_url
 from shared.manifest.report import BadRowOut, ColumnsOut, HostOut, ListReport
@@ -29,6 +29,25 @@ _MOST_NAMES = 1000
 _TOP_HOSTS = 20
 
 
+class Rules(BaseModel):
+    """What the operator forbids and allows beside the guard's table; see `shared.egress.EgressSettings`."""
+
+    deny_cidrs: tuple[str, ...] = ()
+    deny_names: frozenset[str] = frozenset()
+    allow_names: frozenset[str] = frozenset()
+    allow_cidrs: tuple[str, ...] = ()
+    allow_ports: frozenset[int] = frozenset()
+
+    def policy(self) -> Policy:
+        return Policy(
+            deny_cidrs=networks(self.deny_cidrs),
+            deny_names=self.deny_names,
+            allow_names=self.allow_names,
+            allow_cidrs=networks(self.allow_cidrs),
+            allow_ports=self.allow_ports,
+        )
+
+
 class Order(BaseModel):
     """Which list is to be read, and how."""
 
@@ -37,6 +56,7 @@ class Order(BaseModel):
     url_col: str | None = None
     caption_col: str | None = None
     save_columns: list[str] = []
+    rules: Rules = Rules()
 
 
 class Drawn(BaseModel):
@@ -91,7 +111,7 @@ def read(order: Order) -> Reply:
         save_columns=order.save_columns,
         scratch=order.path.parent,
     ) as reader:
-        found = survey(reader, Guard(), scratch=order.path.parent)
+        found = survey(reader, Guard(order.rules.policy()), scratch=order.path.parent)
     found.bad = with_lines(order.path, found.bad)
     return Reply(report=_report(found, columns), sample=[Drawn(row=each.row, url=each.url) for each in found.sample])
 

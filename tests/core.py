@@ -26,6 +26,8 @@ from shared.db import bells, chunks, lifecycle, slots
 from shared.db.bells import Bell
 from shared.db.lifecycle import NewChunk
 from shared.db.session import Engine, open_engine, transaction
+from shared.egress import Egress
+from shared.guard import Guard
 from shared.messages import Why
 from shared.pipeline import FINAL_JOB_STATES, PIPELINE, ChunkState, JobState, Stage, Tier
 
@@ -41,6 +43,14 @@ ROOMY = CellReport(
     memory_available_bytes=10**11,
     memory_total_bytes=10**11,
 )
+
+
+def _no_such_name(_: str) -> tuple[str, ...]:
+    raise OSError("no such name")
+
+
+#: Asks nobody.
+NO_WEB = Egress(Guard(), agent="test/1", lookup=_no_such_name)
 
 
 def scheduler_settings(database_url: str, redis_url: str, folder: Path, **more: Any) -> SchedulerSettings:

@@ -14,6 +14,7 @@ from pixcrawler.commands.options import Choices
 from pixcrawler.commands.report import Reporter
 from pixcrawler.commands.running import joined
 from pixcrawler.models import BadRow, CheckRequest, ListReport
+from pixcrawler.words import Trial
 
 #: Bad rows and hosts that a person is shown; JSON has all.
 _SHOWN = 10
@@ -59,11 +60,28 @@ def _lines(report: ListReport) -> Iterator[str]:
         if columns.caption is not None
         else "no captions"
     )
+    yield from _sample(report)
     yield from ("", *(f"{each.rows:>12,}  {each.host}" for each in report.top_hosts[:_SHOWN]))
     if report.bad:
         yield from ("", *(_bad(each) for each in report.bad[:_SHOWN]))
     if report.bad_rows > _SHOWN:
         yield f"… and {report.bad_rows - _SHOWN:,} more bad rows; --json names the first hundred"
+
+
+def _sample(report: ListReport) -> Iterator[str]:
+    tried = [each for each in report.sample if each.trial is not Trial.NOT_TRIED]
+    if not tried:
+        yield "sample      no row could be tried"
+        return
+    images = sum(each.trial is Trial.IMAGE for each in tried)
+    yield f"sample      {images:,} of {len(tried):,} rows tried are images"
+    if report.estimate is not None:
+        about = report.estimate
+        yield f"all of it   about {about.images:,} images, {about.size_bytes / 1e9:,.2f} GB, {_span(about.seconds)}"
+
+
+def _span(seconds: int) -> str:
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{max(1, round(seconds / 60)):,} min"
 
 
 def _by_reason(report: ListReport) -> str:

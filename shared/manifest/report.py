@@ -1,5 +1,7 @@
 """What a dry run found, as it is kept and shown."""
 
+from enum import StrEnum
+
 from pydantic import BaseModel, Field
 
 
@@ -30,6 +32,33 @@ class ColumnsOut(BaseModel):
     caption_is_guessed: bool
 
 
+class Trial(StrEnum):
+    """What became of a row that was tried."""
+
+    IMAGE = "image"
+    REFUSED = "refused"  #: the host has none there, or forbids it
+    FAILED = "failed"  #: the host did not answer properly, which may pass
+    NOT_TRIED = "not_tried"  #: only https on port 443 is tried, for a minute in all
+
+
+class Tried(BaseModel):
+    """A row that was drawn to be tried."""
+
+    row: int
+    trial: Trial
+    detail: str
+    size_bytes: int | None = None
+    seconds: float | None = None
+
+
+class Estimate(BaseModel):
+    """What the whole list would give and take, by the rows that were tried."""
+
+    images: int
+    size_bytes: int = Field(description="As fetched")
+    seconds: int = Field(description="At 100 rows a second, and 10 of each host, while nobody else's job is before it")
+
+
 class ListReport(BaseModel):
     """What a list holds."""
 
@@ -43,3 +72,5 @@ class ListReport(BaseModel):
     hosts_are_exact: bool = Field(description="false: only the first 200,000 were told apart")
     top_hosts: list[HostOut] = Field(description="Those with most rows, twenty at most")
     columns: ColumnsOut
+    sample: list[Tried] = Field(default=[], description="Sixteen rows at most, drawn evenly from the good ones")
+    estimate: Estimate | None = Field(default=None, description="null when no row could be tried")

@@ -37,9 +37,10 @@ from scheduler.checker import Checker
 from scheduler.leadership import Leadership
 from shared.db import calendar, poison
 from shared.db.session import open_engine, transaction
+from shared.egress import EgressSettings
 from shared.pipeline import DOWNLOAD, Tier
 from shared.resources import open_resources
-from tests.core import board_at, scheduler_settings
+from tests.core import NO_WEB, board_at, scheduler_settings
 
 _START_SECONDS = 20.0
 
@@ -99,7 +100,7 @@ def rows(count: int = 2) -> Source:
 async def checking(database_url: str, redis_url: str, folder: Path) -> AsyncIterator[None]:
     """What a scheduler does about lists to be checked, done within."""
     async with open_resources(scheduler_settings(database_url, redis_url, folder)) as resources:
-        leadership, work = Leadership(resources.engine), Checker(resources)
+        leadership, work = Leadership(resources.engine), Checker(resources, EgressSettings(), NO_WEB)
 
         async def check() -> None:
             while True:

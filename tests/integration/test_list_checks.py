@@ -16,10 +16,13 @@ from shared.db import checks, uploads
 from shared.db.checks import Check
 from shared.db.leader import Term
 from shared.db.session import transaction
+from shared.egress import NOTICE_PORTS, Egress, EgressSettings
 from shared.errors import StoreUnavailable
+from shared.guard import ANY_PORT
 from shared.pipeline import CheckState
 from shared.resources import Resources, open_resources
-from tests.core import Board, board_at, scheduler_settings
+from tests.core import NO_WEB, Board, board_at, scheduler_settings
+from tests.origin import Origin, Request, Wire
 from tests.system import until
 
 GOOD = "https://example.com/a.jpg"
@@ -86,7 +89,7 @@ async def test_a_list_is_read_whole_and_told_of(resources: Resources, term: Term
     text = f"id,Image_URL,TEXT\n1,{GOOD},cat\n2,{GOOD},cat\n3,http://169.254.169.254/x,y\n"
     wished = await wishes.wish(text, form="csv")
 
-    work = Checker(resources)
+    work = Checker(resources, EgressSettings(), NO_WEB)
     has_worked, has_more = await work.check(term), await work.check(term)
     found = await wishes.now(wished)
 
@@ -99,6 +102,28 @@ async def test_a_list_is_read_whole_and_told_of(resources: Resources, term: Term
     assert report["top_hosts"] == [{"host": "example.com", "rows": 2}]
     assert (report["columns"]["url"], report["columns"]["caption"]) == ("Image_URL", "TEXT")
     assert report["columns"]["url_is_guessed"]
+
+
+async def test_a_few_rows_are_tried_and_the_rest_estimated(resources: Resources, term: Term, wishes: Wishes) -> None:
+    allowed = EgressSettings(allow_cidrs=("127.0.0.1/32",), allow_ports=frozenset({ANY_PORT}))
+    async with Origin(robots="User-agent: *\nDisallow: /private\n") as origin:
+
+        async def answer(request: Request, wire: Wire) -> None:
+            await wire.reply(b"\xff\xd8\xff" + bytes(997) if request.path == "/a" else b"<html>")
+
+        origin.handlers |= {"/a": answer, "/page": answer}
+        targets = ["/a", "/page", "/private", "/status/404", "/status/503"]
+        urls = [origin.url(target) for target in targets]
+        wished = await wishes.wish("\n".join([*urls, "http://unasked.example.org/x"]))
+        await Checker(resources, allowed, Egress.of(allowed, NOTICE_PORTS)).check(term)
+
+    report = dict((await wishes.now(wished)).report or {})
+    trials = [each["trial"] for each in report["sample"]]
+    assert trials == ["image", "refused", "refused", "refused", "failed", "not_tried"]
+    assert report["sample"][0]["size_bytes"] == 1000
+    assert report["sample"][2]["detail"] == "robots.txt forbids it"
+    assert report["estimate"] == {"images": 1, "size_bytes": 1000, "seconds": 1}
+    assert origin.busiest == 1, "one at a time of a host"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +140,7 @@ async def test_a_list_that_cannot_be_read_fails_with_what_to_do(
 ) -> None:
     wished = await wishes.wish(text, form=form, **more)
 
-    await Checker(resources).check(term)
+    await Checker(resources, EgressSettings(), NO_WEB).check(term)
     found = await wishes.now(wished)
 
     assert (found.state, found.error_code) == (CheckState.FAILED, "bad_source")
@@ -129,7 +154,7 @@ async def test_what_a_former_leader_left_is_taken_up_and_given_up_after_three_tr
     await board.run("UPDATE list_checks SET state = 'running', tries = 1 WHERE id = :id", id=left.id)
     await board.run("UPDATE list_checks SET state = 'running', tries = 3 WHERE id = :id", id=broken.id)
 
-    work = Checker(resources)
+    work = Checker(resources, EgressSettings(), NO_WEB)
     while await work.check(term):
         pass
 
@@ -150,9 +175,9 @@ async def test_a_spool_that_is_away_costs_no_try(
     monkeypatch.setattr(resources.spool, "stat", away)
     for _ in range(4):
         with pytest.raises(StoreUnavailable):
-            await Checker(resources).check(term)
+            await Checker(resources, EgressSettings(), NO_WEB).check(term)
     monkeypatch.undo()
-    await Checker(resources).check(term)
+    await Checker(resources, EgressSettings(), NO_WEB).check(term)
 
     assert (await wishes.now(wished)).state is CheckState.DONE
 
@@ -163,7 +188,7 @@ async def test_a_list_that_takes_too_long_is_given_up_and_its_child_killed(
     monkeypatch.setattr(checker, "LONGEST_SECONDS", 0.2)  # no interpreter starts so soon
     wished = await wishes.wish(f"{GOOD}\n")
 
-    await Checker(resources).check(term)
+    await Checker(resources, EgressSettings(), NO_WEB).check(term)
     found = await wishes.now(wished)
 
     assert (found.state, found.error_code) == (CheckState.FAILED, "list_uncheckable")
@@ -172,7 +197,7 @@ async def test_a_list_that_takes_too_long_is_given_up_and_its_child_killed(
 
 async def test_a_child_dies_with_the_work_that_is_cancelled(resources: Resources, term: Term, wishes: Wishes) -> None:
     wished = await wishes.wish(f"{GOOD}\n" * 300_000)
-    working = asyncio.create_task(Checker(resources).check(term))
+    working = asyncio.create_task(Checker(resources, EgressSettings(), NO_WEB).check(term))
 
     await until("the child runs", has_children, limit_seconds=90)
     working.cancel()
