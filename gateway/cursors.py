@@ -49,6 +49,24 @@ def image_place(cursor: str | None) -> tuple[int, int]:
     return ordinal, offset
 
 
+def of_key(key: str) -> str:
+    """The place behind an object in a list of them."""
+    return _encode([key])
+
+
+def key_place(cursor: str | None) -> str:
+    """The place that `of_key` encoded; the beginning for None. Raises ApiError for anything else."""
+    if cursor is None:
+        return ""
+    try:
+        (key,) = _decode(cursor)
+    except (ValueError, TypeError):
+        raise _unusable() from None
+    if type(key) is not str or not key.isascii() or not key.isprintable():
+        raise _unusable()
+    return key
+
+
 def of_id(number: int) -> str:
     """The place behind a thing of that id in a list of them."""
     return _encode([number])

@@ -256,6 +256,24 @@ class ImagePage(BaseModel):
     next_cursor: str | None
 
 
+class ObjectOut(BaseModel):
+    """An object of a dataset: a shard, loose images' metadata, or an index."""
+
+    key: str = Field(description="Relative to the dataset's place")
+    size_bytes: int
+    sha256: str
+    url: str | None = Field(description="Reads it without a key until then; null where the store signs no links")
+    expires_at: datetime | None
+
+
+class ObjectPage(BaseModel):
+    """Objects in key order."""
+
+    data: list[ObjectOut]
+    has_more: bool
+    next_cursor: str | None
+
+
 class ManifestOut(BaseModel):
     """An uploaded list."""
 

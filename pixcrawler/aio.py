@@ -45,6 +45,7 @@ from pixcrawler.models import (
     RedriveRequest,
     RetryRequest,
     RotateSecretRequest,
+    StoredObject,
     Submission,
     Takedown,
     TakedownRequest,
@@ -179,6 +180,16 @@ class AsyncClient:
         cursor = None
         while True:
             page = await self._ask(calls.images(job_id, status, reason, cursor))
+            for each in page.data:
+                yield each
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def objects(self, job_id: JobId, *, link_seconds: int = 3600) -> AsyncIterator[StoredObject]:
+        """What chunks of the job have stored, in key order, with links that anybody may read for so long."""
+        cursor = None
+        while True:
+            page = await self._ask(calls.objects(job_id, link_seconds, cursor))
             for each in page.data:
                 yield each
             if (cursor := page.next_cursor) is None:

@@ -31,6 +31,7 @@ from pixcrawler.models import (
     ListCheck,
     Manifest,
     Me,
+    ObjectPage,
     PoisonMessage,
     PoisonPage,
     RedriveRequest,
@@ -151,6 +152,11 @@ def delete(job_id: JobId) -> Call[Deletion]:
 def images(job_id: JobId, status: ImageStatus | None, reason: str | None, cursor: str | None) -> Call[ImagePage]:
     params = _given(status=status, reason=reason, cursor=cursor, limit=_IMAGES_A_PAGE)
     return Call("GET", f"{path_of(job_id)}/images", ImagePage, params=params)
+
+
+def objects(job_id: JobId, link_seconds: int, cursor: str | None) -> Call[ObjectPage]:
+    params = _given(link_seconds=link_seconds, cursor=cursor, limit=_IMAGES_A_PAGE)
+    return Call("GET", f"{path_of(job_id)}/objects", ObjectPage, params=params)
 
 
 def move(job_id: JobId, verb: str) -> Call[Job]:

@@ -173,6 +173,22 @@ def clone(
 
 
 @jobs.command()
+def files(
+    job: JobId,
+    link_seconds: Annotated[int, Option(min=60, max=86_400, help="How long the links are good for.")] = 3600,
+    gateway: Gateway = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a job has stored, shards and indexes, with links that anybody may read; a folder has none."""
+    from pixcrawler.commands import revisions
+    from pixcrawler.commands.gateway import open_client
+
+    with open_client(gateway, api_key) as client:
+        revisions.files(client, job, link_seconds, is_json=as_json)
+
+
+@jobs.command()
 def delete(
     job: JobId,
     yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,

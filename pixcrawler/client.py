@@ -44,6 +44,7 @@ from pixcrawler.models import (
     RedriveRequest,
     RetryRequest,
     RotateSecretRequest,
+    StoredObject,
     Submission,
     Takedown,
     TakedownRequest,
@@ -177,6 +178,15 @@ class Client:
         cursor = None
         while True:
             page = self._ask(calls.images(job_id, status, reason, cursor))
+            yield from page.data
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def objects(self, job_id: JobId, *, link_seconds: int = 3600) -> Iterator[StoredObject]:
+        """What chunks of the job have stored, in key order, with links that anybody may read for so long."""
+        cursor = None
+        while True:
+            page = self._ask(calls.objects(job_id, link_seconds, cursor))
             yield from page.data
             if (cursor := page.next_cursor) is None:
                 return

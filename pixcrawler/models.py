@@ -274,6 +274,23 @@ class DeliveryPage(Answered):
     next_cursor: str | None
 
 
+class StoredObject(Answered):
+    """An object of a dataset, and a link that reads it until then; none where the store signs none."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    url: str | None
+    expires_at: datetime | None
+
+
+class ObjectPage(Answered):
+    """Some objects, and where the next ones are."""
+
+    data: list[StoredObject]
+    next_cursor: str | None
+
+
 class Manifest(Answered):
     """An uploaded list."""
 

@@ -35,7 +35,7 @@ GRANT SELECT ON alembic_version, datasets, jobs, chunks, paused_stages
     TO pixcrawler_gateway, pixcrawler_scheduler, pixcrawler_downloader, pixcrawler_validator, pixcrawler_uploader;
 
 -- The gateway: who asks, what is asked for, what is taken down. It sees chunks, and only makes their bells due.
-GRANT SELECT ON tenants, api_keys, uploads, blocked, removals TO pixcrawler_gateway;
+GRANT SELECT ON tenants, api_keys, uploads, blocked, removals, objects TO pixcrawler_gateway;
 -- Administrators make tenants and keys by it, and end keys. What a key may do is never changed.
 GRANT INSERT (name, plan, quotas), UPDATE (plan, quotas, suspended_at) ON tenants TO pixcrawler_gateway;
 GRANT INSERT, UPDATE (expires_at, revoked_at, replaced_by) ON api_keys TO pixcrawler_gateway;

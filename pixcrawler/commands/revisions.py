@@ -1,4 +1,4 @@
-"""The commands that make something of a job that is there: append, retry, clone; and delete."""
+"""The commands that make something of a job that is there: append, retry, clone; files, and delete."""
 
 import json
 import sys
@@ -49,6 +49,13 @@ def clone(client: Client, job_id: str, destination: str, choices: Choices, *, is
         recipe=recipe if recipe.model_fields_set else None,
     )
     show_submission(client.clone(job_id, request), is_json=is_json)
+
+
+def files(client: Client, job_id: str, link_seconds: int, *, is_json: bool) -> None:
+    """Key, bytes and link, parted by tabs."""
+    for each in client.objects(job_id, link_seconds=link_seconds):
+        line = each.model_dump_json() if is_json else f"{each.key}\t{each.size_bytes}\t{each.url or ''}"
+        sys.stdout.write(f"{line}\n")
 
 
 def delete(client: Client, job_id: str, *, is_sure: bool, is_json: bool) -> None:

@@ -331,6 +331,30 @@ async def chunks_ahead(connection: AsyncConnection, job_ids: Sequence[UUID]) -> 
     return {row.job_id: row.ahead for row in found}
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordedObject:
+    """An object of a dataset, as its writer recorded it."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+async def objects(
+    connection: AsyncConnection, tenant_id: UUID, job_id: UUID, *, after: str, limit: int
+) -> list[RecordedObject]:
+    """Objects that chunks of the job have stored, in key order behind that key."""
+    found = await connection.execute(
+        text("""
+            SELECT objects.key, objects.size_bytes, objects.sha256
+            FROM jobs JOIN objects ON objects.dataset_id = jobs.dataset_id AND objects.revision = jobs.revision
+            WHERE jobs.id = :job AND jobs.tenant_id = :tenant AND objects.key > :after
+            ORDER BY objects.key LIMIT :limit"""),
+        {"job": job_id, "tenant": tenant_id, "after": after, "limit": limit},
+    )
+    return [RecordedObject(key=row.key, size_bytes=row.size_bytes, sha256=bytes(row.sha256).hex()) for row in found]
+
+
 async def ended_chunks(
     connection: AsyncConnection,
     job_id: UUID,

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from azure.core import MatchConditions
@@ -19,7 +20,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.storage.blob import BlobBlock, ContentSettings
+from azure.storage.blob import BlobBlock, BlobSasPermissions, ContentSettings, generate_blob_sas
 from azure.storage.blob.aio import BlobClient, ContainerClient, LinearRetry
 
 from shared.errors import PixCrawlerError, StoreRefused, StoreUnavailable
@@ -142,6 +143,20 @@ class AzureStore:
             except HttpResponseError as error:
                 if _code(error) != "BlobNotFound":
                     raise
+
+    async def link(self, key: str, *, valid: timedelta) -> str | None:
+        blob, account_key = self._blob(key), getattr(self._client.credential, "account_key", None)
+        if not account_key:  # an identity: what it may sign with is another right, which services need not have
+            return None
+        signature = generate_blob_sas(
+            str(blob.account_name),
+            blob.container_name,
+            blob.blob_name,
+            account_key=account_key,
+            permission=BlobSasPermissions(read=True),
+            expiry=datetime.now(UTC) + valid,
+        )
+        return f"{blob.url}?{signature}"
 
     async def sweep(self) -> None:
         """Nothing to do: blocks that nobody committed are no blob, and Azure drops them after a week."""

@@ -6,6 +6,7 @@ Keys are relative to the destination and made by us (`uploader/naming.py`): lowe
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -58,6 +59,13 @@ class ObjectStore(Protocol):
 
     async def delete(self, key: str) -> None:
         """Removes the object; no error when there is none."""
+        ...
+
+    async def link(self, key: str, *, valid: timedelta) -> str | None:
+        """An address at which anybody who knows it may read the object for so long, whether or not it is there.
+
+        None where none can be signed: of a folder, or without a key of the store's own to sign with.
+        """
         ...
 
     async def sweep(self) -> None:

@@ -88,6 +88,11 @@ class LocalStore:
     async def delete(self, key: str) -> None:
         await self._threads.run(self._delete, checked(key))
 
+    async def link(self, key: str, *, valid: timedelta) -> str | None:
+        """A folder has no addresses, and nobody who would heed a signature."""
+        checked(key)
+        return None
+
     async def sweep(self) -> None:
         await self._threads.run(self._sweep_all)
 

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import boto3
@@ -101,12 +102,22 @@ class S3Store:
     async def delete(self, key: str) -> None:
         await self._threads.run(self._call, self._client.delete_object, **self._named(key))
 
+    async def link(self, key: str, *, valid: timedelta) -> str | None:
+        return await self._threads.run(self._link, self._named(key), valid)
+
     async def sweep(self) -> None:
         """Nothing to do: parts of an upload that was cut off are no object; a bucket's lifecycle rule drops them."""
 
     async def close(self) -> None:
         self._threads.close()
         self._client.close()
+
+    def _link(self, named: dict[str, Any], valid: timedelta) -> str:
+        with self._translated():  # nothing is asked of the bucket, but credentials may have to be fetched
+            link: str = self._client.generate_presigned_url(
+                "get_object", Params=named, ExpiresIn=int(valid.total_seconds())
+            )
+            return link
 
     def _described(self, key: str, content_type: str, sha256: str) -> dict[str, Any]:
         return {**self._named(key), "ContentType": content_type, "Metadata": {"sha256": sha256}}
@@ -288,6 +299,8 @@ def _client(destination: Destination, settings: StorageSettings) -> Any:
             read_timeout=settings.store_timeout_seconds,
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
             max_pool_connections=THREADS,
+            # Links would be signed by the old way, which newer regions refuse.
+            signature_version="s3v4",
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             # Stores elsewhere than AWS seldom have a host name for each bucket.

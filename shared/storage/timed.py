@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import product
 from pathlib import Path
 
@@ -55,6 +56,9 @@ class TimedStore:
     async def delete(self, key: str) -> None:
         with self._timed("delete"):
             await self._inner.delete(key)
+
+    async def link(self, key: str, *, valid: timedelta) -> str | None:
+        return await self._inner.link(key, valid=valid)
 
     async def sweep(self) -> None:
         await self._inner.sweep()

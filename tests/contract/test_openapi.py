@@ -25,6 +25,7 @@ OPERATIONS = {
     "retryJob": ("post", "/v1/jobs/{job_id}/retry"),
     "cloneJob": ("post", "/v1/jobs/{job_id}/clone"),
     "listImages": ("get", "/v1/jobs/{job_id}/images"),
+    "listObjects": ("get", "/v1/jobs/{job_id}/objects"),
     "streamJob": ("get", "/v1/jobs/{job_id}/events"),
     "uploadManifest": ("post", "/v1/manifests"),
     "createWebhook": ("post", "/v1/webhooks"),
