@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.architecture.tree import SERVICES
-from tests.containers.deployment import TAG, docker
+from tests.architecture.tree import ROOT, SERVICES
+from tests.containers.deployment import BUILD_LIMIT_SECONDS, TAG, docker
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900), pytest.mark.usefixtures("system")]
 
@@ -44,6 +44,20 @@ def test_the_services_share_the_layers_of_the_common_wheels() -> None:
     common = [each for each in layers[0] if all(each in others for others in layers)]
     assert len(common) >= len(layers[0]) - 2, "only the code differs"
     assert max(sizes.values()) - min(sizes.values()) < 200 * 2**20, sizes
+
+
+def test_an_image_has_no_extras_unless_they_are_built_in() -> None:
+    """And says what is missing when it is configured to use them."""
+    tag = f"pixcrawler-scheduler-extras:{TAG}"
+    build = ("build", "--quiet", f"--tag={tag}", "--file=infra/docker/Dockerfile", "--target=scheduler")
+    extras = "--build-arg=PIXCRAWLER_EXTRAS=otel sentry"
+    docker(*build, extras, str(ROOT), limit_seconds=BUILD_LIMIT_SECONDS)
+    asked = ("--env=PIXCRAWLER_TRACING=true", "--env=PIXCRAWLER_SENTRY_DSN=https://key@sentry.invalid/1")
+    load = ("python", "-c", "from shared.settings import Settings; Settings.load(); import sentry_sdk; print('both')")
+
+    assert docker("run", "--rm", "--network=none", *asked, tag, *load) == "both\n"
+    with pytest.raises(AssertionError, match=r"pixcrawler\[otel\](?s:.*)pixcrawler\[sentry\]"):
+        docker("run", "--rm", "--network=none", *asked, _named("scheduler"), *load)
 
 
 def _named(image: str) -> str:
