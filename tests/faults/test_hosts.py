@@ -112,8 +112,8 @@ async def test_an_origin_that_resets_for_a_while_costs_no_row(ours: World) -> No
     await ours.has_kept_its_promises(job)
 
 
-#: A host is left alone for so long; a row waits for that once.
-LEFT_ALONE = {"PIXCRAWLER_BREAKER_SECONDS": "6"}
+#: A host is left alone for so long; a row waits for that once in each try, so it must outlast what is done meanwhile.
+LEFT_ALONE = {"PIXCRAWLER_BREAKER_SECONDS": "15"}
 
 
 async def is_left_alone(downloader: Service) -> None:
@@ -143,7 +143,7 @@ async def test_an_origin_that_falls_silent_is_left_alone_and_costs_no_row_when_i
     """It is away until the downloader has noticed and leaves it alone."""
     downloader = ours.start("downloader", **LEFT_ALONE)
     ours.origin.hold(HELD_ROW)
-    job = await ours.submit(recipe='{"url_deadline_seconds": 8}')
+    job = await ours.submit(recipe='{"url_deadline_seconds": 15}')
     await asyncio.wait_for(ours.origin.is_holding.wait(), timeout=60)
 
     ours.origin.fall_silent()

@@ -16,7 +16,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -121,6 +121,15 @@ def jpeg_of(number: int) -> bytes:
     body = io.BytesIO()
     Image.frombytes("RGB", (48, 40), noise).save(body, "JPEG", quality=30)
     return body.getvalue()
+
+
+def differences(rows: Sequence[Mapping[str, object]], wanted: Sequence[Mapping[str, object]]) -> list[str]:
+    """The first rows that are not as they should be, and in what: (found, wanted)."""
+    pairs = [(row, right) for row, right in zip(rows, wanted, strict=True) if row != right]
+    return [
+        str({"row": row["row"]} | {name: (row[name], right[name]) for name in row if row[name] != right[name]})
+        for row, right in pairs[:5]
+    ]
 
 
 @dataclass
@@ -388,7 +397,8 @@ class World:
             raise AssertionError("\n".join(wrong)) from None
         assert await self.board.job_state(job) is state
         if state is JobState.COMPLETED:
-            assert result_of(destination) == (await self.reference(self._rows[job])).rows
+            wrong = differences(result_of(destination), (await self.reference(self._rows[job])).rows)
+            assert not wrong, "\n".join(wrong)
 
     def dismiss_others(self) -> None:
         """Ends the copies that were added; they may be stopped, cut off or half dead."""
