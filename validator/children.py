@@ -32,6 +32,8 @@ from validator.work import At, ChunkWork, Position, Reply, WorkRow
 
 #: Seconds between two looks at the child's position.
 _LOOK = 0.1
+#: Between two looks no more seconds than these count.
+_LONGEST_BLINK = 1.0
 #: Seconds in which a new child must say that it is ready; the machine may be busy.
 _START = 60.0
 #: Children in a row that may die without having begun an image.
@@ -82,6 +84,26 @@ def allowance(limits: Limits, *, left_seconds: float, left_rows: int) -> float:
         return limits.image_seconds
     fair = left_seconds / max(1, left_rows)
     return max(0.0, min(limits.image_seconds, _SHARES * fair, left_seconds / 2))
+
+
+class Stand:
+    """For how long a child has been at one image, as we saw it.
+
+    A time in which we did not look counts as a second at most: then the machine may have slept, or had no time for
+    either of us, and the image is not to blame.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._place: int | None = None
+        self._looked = now
+        self._seconds = 0.0
+
+    def look(self, place: int | None, now: float) -> float:
+        """Seconds so far, when it is at this place now."""
+        unseen = min(now - self._looked, _LONGEST_BLINK)
+        self._seconds = self._seconds + unseen if place == self._place else 0.0
+        self._place, self._looked = place, now
+        return self._seconds
 
 
 class _Child:
@@ -229,7 +251,7 @@ class DecodeChildren:
 
     async def _wait(self, child: _Child, deadline: float, rows: int, watch: Callable[[At], None]) -> _End:
         """Looks after the child until it answers, dies or takes too long."""
-        answer = asyncio.ensure_future(child.reply())
+        answer, stand = asyncio.ensure_future(child.reply()), Stand(time.monotonic())
         try:
             while True:
                 await asyncio.wait({answer}, timeout=_LOOK)
@@ -239,7 +261,7 @@ class DecodeChildren:
                     return _end_of(answer.result())
                 now = time.monotonic()
                 allowed = allowance(self._limits, left_seconds=deadline - now, left_rows=rows - at.done)
-                if now - at.since > allowed:
+                if stand.look(at.place, now) > allowed:
                     return _End.TOO_SLOW
         finally:
             answer.cancel()
@@ -293,7 +315,7 @@ def _journaled(journal: Path) -> dict[int, Columns]:
 def _sums(done: dict[int, Columns]) -> At:
     accepted = [columns for columns in done.values() if "reason" not in columns]
     stored = sum(int(columns["length"] or 0) for columns in accepted)
-    return At(None, 0.0, len(done), len(accepted), stored)
+    return At(None, len(done), len(accepted), stored)
 
 
 def _tell(watch: Callable[[At], None], before: At, at: At) -> None:

@@ -10,7 +10,6 @@ The journal is written by a plain append, so what a killed child had finished is
 
 import mmap
 import struct
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,19 +50,21 @@ class Reply(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Where a child is. `place` is None between images; `since` is on the monotonic clock, in seconds."""
+    """Where a child is. `place` is None between images."""
 
     place: int | None
-    since: float
     done: int
     accepted: int
     stored_bytes: int
 
 
 class Position:
-    """A few numbers in a mapped file: writing them costs no system call, and they outlive the writer."""
+    """A few numbers in a mapped file: writing them costs no system call, and they outlive the writer.
 
-    _LAYOUT = struct.Struct("<qdqqq")
+    Who reads while they are written may find zeros among them: nothing final may hang on a single look.
+    """
+
+    _LAYOUT = struct.Struct("<qqqq")
     SIZE = _LAYOUT.size
 
     def __init__(self, descriptor: int) -> None:
@@ -71,13 +72,13 @@ class Position:
         self._map = mmap.mmap(descriptor, self.SIZE)
 
     def read(self) -> At:
-        place, since, done, accepted, stored_bytes = self._LAYOUT.unpack(self._map[: self.SIZE])
-        return At(None if place < 0 else place, since, done, accepted, stored_bytes)
+        place, done, accepted, stored_bytes = self._LAYOUT.unpack(self._map[: self.SIZE])
+        return At(None if place < 0 else place, done, accepted, stored_bytes)
 
     def write(self, place: int | None, *, done: int, accepted: int, stored_bytes: int) -> None:
         """Says that the image at `place` is begun now (None: no image)."""
         begun = -1 if place is None else place
-        self._LAYOUT.pack_into(self._map, 0, begun, time.monotonic(), done, accepted, stored_bytes)
+        self._LAYOUT.pack_into(self._map, 0, begun, done, accepted, stored_bytes)
 
     def close(self) -> None:
         self._map.close()

@@ -16,7 +16,7 @@ from shared.errors import ChunkError, WorkAreaFull
 from shared.reasons import Reason
 from shared.recipe import Depth, Recipe
 from tests import images
-from validator.children import Columns, DecodeChildren, Limits, allowance, child_environment
+from validator.children import Columns, DecodeChildren, Limits, Stand, allowance, child_environment
 from validator.decode import MAX_FILE, MAX_OPEN_FILES, NICENESS
 from validator.work import At, ChunkWork, WorkRow
 
@@ -142,6 +142,17 @@ async def test_of_images_that_kill_every_child_only_some_get_a_second_try(
 
     assert reasons(verdicts) == [Reason.DECODER_CRASHED] * 7
     assert len(killed) == 7 + 5
+
+
+def test_only_what_was_seen_of_an_image_counts_against_it() -> None:
+    stand = Stand(100.0)
+
+    assert stand.look(7, 100.1) == 0.0
+    assert stand.look(7, 100.5) == pytest.approx(0.4)
+    assert stand.look(7, 160.0) == pytest.approx(1.4), "the machine slept"
+    assert stand.look(0, 160.1) == 0.0, "half written"
+    assert stand.look(8, 160.2) == 0.0
+    assert stand.look(8, 160.3) == pytest.approx(0.1)
 
 
 async def test_a_child_that_hangs_costs_one_image(tmp_path: Path) -> None:
