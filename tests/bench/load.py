@@ -11,7 +11,9 @@ from tests.bench.rows import stack
 from tests.bench.runs import Ground
 
 _CLIENTS = 100
-_SECONDS = 20.0
+_SECONDS = 30.0
+#: Everybody's first job comes in the first second, which is another question; until then they are done.
+_SETTLED_AFTER = 10.0
 #: Each client asks once a second; one request in ten submits a job.
 _PAUSE, _POST_EVERY = 1.0, 10
 
@@ -39,8 +41,9 @@ def gateway_under_load(ground: Ground) -> Section:
         title="The gateway under load",
         text=(
             f"{_CLIENTS} clients on connections of their own, each with a request a second for {_SECONDS:.0f} s: one "
-            f"in ten submits a job of two rows, the others look at it. {heard.errors} errors. The stages do nothing; "
-            "the client runs on the same cores."
+            f"in ten submits a job of two rows, the others look at it. The first {_SETTLED_AFTER:.0f} s, in which all "
+            f"submit their first one, do not count. {heard.errors} errors. The stages do nothing; the client runs on "
+            "the same cores."
         ),
         tables=[Table(("request", "requests", "median, ms", "p99, ms", "goal"), rows)],
     )
@@ -71,7 +74,7 @@ async def _client(number: int, url: str, key: str, place: str, heard: _Heard) ->
         except (ConnectionError, asyncio.IncompleteReadError):
             heard.errors += 1
             break
-        if job:  # everybody's first job comes in the first second, which is another question
+        if sent_at > began + _SETTLED_AFTER:
             heard.seconds[kind].append(time.monotonic() - sent_at)
         heard.errors += status not in (200, 201, 202)
         job = answer["id"] if is_post and "id" in answer else job

@@ -42,7 +42,8 @@ async def test_a_scheduler_killed_at_any_point_leaves_a_job_that_goes_on(ours: W
 @pytest.mark.faults
 @pytest.mark.parametrize("point", ["close.indexed", "close.removed"])
 async def test_a_scheduler_killed_while_it_closes_withdrawn_chunks_leaves_none_open(ours: World, point: str) -> None:
-    ours.remove("downloader")  # nobody to let chunks in for
+    for name in ("downloader", "validator", "uploader"):
+        ours.remove(name)  # nobody reports, so no chunk is let in
     ours.arm("scheduler", f"{point}:kill")
     job = await ours.submit()
     await ours.is_state(job, JobState.RUNNING)
@@ -57,7 +58,12 @@ async def test_a_scheduler_killed_while_it_closes_withdrawn_chunks_leaves_none_o
 @pytest.mark.faults
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_second_scheduler_takes_over_from_one_that_is_killed(ours: World, point: str) -> None:
-    ours.arm("scheduler", f"{point}:kill")
+    armed = ours.arm("scheduler", f"{point}:kill")
+
+    async def leads() -> bool:
+        return bool(armed.events("leadership_changed"))
+
+    await until("the one that is to die leads", leads)
     ours.add("scheduler")
     job = await ours.submit()
     await ours.is_reached(point)

@@ -50,8 +50,10 @@ async def test_a_zombie_that_wakes_while_its_successor_works_disturbs_nobody(our
     successor = ours.add(stage.service)
 
     async def is_taken_over() -> bool:
-        held = "SELECT count(*) FROM chunks WHERE job_id = :job AND owner LIKE :child AND crashes > 0"
-        return bool(await ours.board.one(held, job=job, child=f"{stage.service}%"))
+        claimed_again = """
+            SELECT count(*) - count(DISTINCT chunk_id) FROM chunk_events JOIN chunks ON chunks.id = chunk_id
+            WHERE job_id = :job AND to_state = :running"""
+        return bool(await ours.board.one(claimed_again, job=job, running=stage.running))
 
     await until("the successor has the chunk", is_taken_over)
     ours.wake(stage.service)
