@@ -324,8 +324,11 @@ class StageWorker:
             await self._close(claim)
 
     async def _blamed(self, error: BaseException) -> BaseException:
-        """What is missing because the whole work volume is may come back: then that is the error."""
-        if isinstance(error, FileNotFoundError):
+        """What is missing because the whole work volume is may come back: then that is the error.
+
+        A decoder that finds no pack dies, which is a chunk's error and no file's.
+        """
+        if isinstance(error, FileNotFoundError | ChunkError):
             try:
                 await self.resources.area.check()
             except WorkAreaFull as gone:

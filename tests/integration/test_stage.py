@@ -329,14 +329,19 @@ async def test_a_recipe_of_another_version_is_left_to_its_workers(
     assert await board.state(chunk) is ChunkState.VALIDATE_READY
 
 
-async def test_a_file_that_is_missing_with_the_whole_work_volume_burns_no_attempt(
-    board: Board, worker: Callable[..., StageWorker], chunk: int, resources: Resources, tmp_path: Path
+@pytest.mark.parametrize("error", [FileNotFoundError("a pack"), ChunkError("the decoder, which found no pack, died")])
+async def test_what_fails_because_the_whole_work_volume_is_missing_burns_no_attempt(
+    board: Board,
+    worker: Callable[..., StageWorker],
+    chunk: int,
+    resources: Resources,
+    tmp_path: Path,
+    error: Exception,
 ) -> None:
     async def robbed(chunk: Chunk) -> StageResult:
-        draft = await chunk.draft()
+        await chunk.draft()
         resources.settings.work_dir.rename(tmp_path / "elsewhere")
-        draft.path("pack").write_bytes(b"nowhere")
-        raise AssertionError("there is no such folder")
+        raise error
 
     await worker(robbed).answer(await message(board, chunk))
 
