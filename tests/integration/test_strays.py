@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from scheduler.leadership import Leadership
+from scheduler.settings import SchedulerSettings
 from scheduler.strays import Strays
 from shared.chunk import Claim
 from shared.db import calendar
@@ -71,11 +72,12 @@ class Scene:
     async def sweep(self, *, removes: bool = True, after: int = 0) -> int:
         """One run; from which chunk the next one goes on."""
         settings = self.resources.settings.model_copy(update={"remove_strays": removes})
+        assert isinstance(settings, SchedulerSettings), "as `scene` opened them"
         async with transaction(self.board.engine) as connection:
             await calendar.provide(connection, {"sweep_strays": {"every_seconds": 3600}})
             now, _ = await calendar.entries(connection)
         run = Run(entry="sweep_strays", due_at=now, arguments={"after": after})
-        await Strays(settings, self.resources).sweep(self.term, run)  # type: ignore[arg-type]
+        await Strays(settings, self.resources).sweep(self.term, run)
         return int(await self.board.one("SELECT arguments ->> 'after' FROM calendar WHERE name = 'sweep_strays'"))
 
     async def sweep_twice(self) -> None:
