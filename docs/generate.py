@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType
 from typing import Any, get_args, get_origin
+from uuid import UUID
 
 from prometheus_client.metrics import MetricWrapperBase
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.main import get_command
@@ -24,7 +25,7 @@ from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from pixcrawler import cli
 from pixcrawler.commands import exits
-from shared import metrics, pipeline, reasons, recipe, records
+from shared import metrics, pipeline, reasons, recipe, records, statistics
 from shared.egress import EgressSettings
 from shared.settings import ENV_PREFIX, Settings, StorageSettings, WorkerSettings
 
@@ -41,6 +42,7 @@ def pages() -> dict[str, str]:
         "reasons.md": _reasons,
         "states.md": _states,
         "index-columns.md": _index_columns,
+        "statistics.md": _statistics,
         "metrics.md": _metrics,
         "errors.md": _errors,
         "command.md": _command,
@@ -194,6 +196,36 @@ def _index_columns() -> Iterator[str]:
         yield f"| `{field.name}` | {field.type} | {'may be' if field.nullable else 'never'} |"
     yield from ("", "A client's own columns may not be called:", "")
     yield ", ".join(f"`{name}`" for name in sorted(records.RESERVED_COLUMNS)) + "."
+
+
+def _statistics() -> Iterator[str]:
+    yield "# Statistics"
+    yield ""
+    yield from (
+        "A dataset in figures: `statistics.json` beside its data, `GET /v1/jobs/{id}/statistics` and",
+        "`pixcrawler job stats ID`. They are worked out from the [index](index-columns.md) when a job of the dataset",
+        "ends, just before `_SUCCESS`, and again when a purge has removed something. Each row counts once, as its",
+        "newest revision has it.",
+    )
+    yield from _figures(statistics.Statistics)
+    for part in (statistics.Spread, statistics.Hosts, statistics.StageTime):
+        yield from ("", f"## {part.__name__}", "", inspect.getdoc(part) or "")
+        yield from _figures(part)
+
+
+def _figures(of: type[BaseModel]) -> Iterator[str]:
+    yield from ("", "| figure | type | meaning |", "| --- | --- | --- |")
+    for name, field in of.model_fields.items():
+        yield f"| `{name}` | {_type_name(field.annotation)} | {_cell(_meaning(field))} |"
+
+
+def _type_name(annotation: Any) -> str:
+    """As JSON has it; the parts have tables of their own."""
+    if get_args(annotation) and get_origin(annotation) not in (dict, list):
+        return " or ".join(_type_name(part) for part in get_args(annotation))
+    words = {int: "number", float: "number", bool: "true or false", dict: "object", list: "list", NoneType: "null"}
+    plain = get_origin(annotation) or annotation
+    return words.get(plain, "text" if plain in (str, UUID) else plain.__name__)
 
 
 def _metrics() -> Iterator[str]:

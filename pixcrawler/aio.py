@@ -45,6 +45,7 @@ from pixcrawler.models import (
     RedriveRequest,
     RetryRequest,
     RotateSecretRequest,
+    Statistics,
     StoredObject,
     Submission,
     Takedown,
@@ -194,6 +195,10 @@ class AsyncClient:
                 yield each
             if (cursor := page.next_cursor) is None:
                 return
+
+    async def statistics(self, job_id: JobId) -> Statistics:
+        """The job's dataset in figures. Raises NotFoundError until a job of it has ended."""
+        return await self._ask(calls.statistics(job_id))
 
     async def cancel(self, job_id: JobId) -> Job:
         """Withdraws a job: what is stored stays, the rest is not fetched any more."""

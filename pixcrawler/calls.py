@@ -37,6 +37,7 @@ from pixcrawler.models import (
     RedriveRequest,
     RetryRequest,
     RotateSecretRequest,
+    Statistics,
     Submission,
     Takedown,
     TakedownPage,
@@ -157,6 +158,10 @@ def images(job_id: JobId, status: ImageStatus | None, reason: str | None, cursor
 def objects(job_id: JobId, link_seconds: int, cursor: str | None) -> Call[ObjectPage]:
     params = _given(link_seconds=link_seconds, cursor=cursor, limit=_IMAGES_A_PAGE)
     return Call("GET", f"{path_of(job_id)}/objects", ObjectPage, params=params)
+
+
+def statistics(job_id: JobId) -> Call[Statistics]:
+    return Call("GET", f"{path_of(job_id)}/statistics", Statistics)
 
 
 def move(job_id: JobId, verb: str) -> Call[Job]:

@@ -172,6 +172,16 @@ def clone(
         revisions.clone(client, job, to, choices, is_json=as_json)
 
 
+@jobs.command("stats")
+def statistics(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Show a job's dataset in figures: formats, sizes, hosts, captions, time by stage; once a job of it has ended."""
+    from pixcrawler.commands.gateway import open_client
+    from pixcrawler.commands.statistics import show_statistics
+
+    with open_client(gateway, api_key) as client:
+        show_statistics(client, job, is_json=as_json)
+
+
 @jobs.command()
 def files(
     job: JobId,

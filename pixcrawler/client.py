@@ -44,6 +44,7 @@ from pixcrawler.models import (
     RedriveRequest,
     RetryRequest,
     RotateSecretRequest,
+    Statistics,
     StoredObject,
     Submission,
     Takedown,
@@ -190,6 +191,10 @@ class Client:
             yield from page.data
             if (cursor := page.next_cursor) is None:
                 return
+
+    def statistics(self, job_id: JobId) -> Statistics:
+        """The job's dataset in figures. Raises NotFoundError until a job of it has ended."""
+        return self._ask(calls.statistics(job_id))
 
     def cancel(self, job_id: JobId) -> Job:
         """Withdraws a job: what is stored stays, the rest is not fetched any more."""

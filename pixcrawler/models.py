@@ -291,6 +291,73 @@ class ObjectPage(Answered):
     next_cursor: str | None
 
 
+class Spread(Answered):
+    """How a quantity is distributed; quantiles are at most one per cent off."""
+
+    count: int
+    smallest: float
+    p5: float
+    p25: float
+    median: float
+    p75: float
+    p95: float
+    largest: float
+    mean: float
+
+
+class HostFigures(Answered):
+    """A host of the list, and rows of it."""
+
+    host: str
+    rows: int
+
+
+class Hosts(Answered):
+    """Where the list's URLs lead; small ones are not counted when there are too many for it to be exact."""
+
+    distinct: int
+    is_exact: bool
+    accepted: list[HostFigures]
+    rejected: list[HostFigures]
+
+
+class StageTime(Answered):
+    """What chunks spent at a stage, added up."""
+
+    working_seconds: float
+    waiting_seconds: float
+
+
+class Statistics(Answered):
+    """A dataset in figures; each row counts once, as its newest revision has it."""
+
+    dataset: UUID
+    revision: int
+    rows: int
+    rows_without_index: int
+    accepted: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+    by_status: dict[str, int]
+    http_status: dict[str, int]
+    formats: dict[str, int]
+    fetched_formats: dict[str, int]
+    width: Spread | None
+    height: Spread | None
+    aspect_ratio: Spread | None
+    original_width: Spread | None
+    original_height: Spread | None
+    image_bytes: Spread | None
+    fetch_ms: Spread | None
+    stored_bytes: int
+    fetched_bytes: int
+    with_caption: int
+    caption_characters: Spread | None
+    duplicates: dict[str, int]
+    hosts: Hosts
+    stages: dict[str, StageTime]
+
+
 class Manifest(Answered):
     """An uploaded list."""
 

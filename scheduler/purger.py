@@ -13,6 +13,7 @@ import structlog
 from scheduler.chunk_purge import purge_chunk
 from scheduler.finisher import papers_of
 from scheduler.patience import Patience
+from scheduler.statistician import statistics_of
 from scheduler.tombstones import Purges
 from shared import metrics
 from shared.db import jobs, leader, purges
@@ -31,7 +32,7 @@ from shared.storage.base import ObjectStore
 #: Chunks looked at together; admission shares the process.
 _AT_ONCE = 4
 #: For one chunk, most of which a shard of some gigabytes takes that is copied twice.
-_LONGEST_SECONDS = 900.0
+_LONGEST_SECONDS = 1200.0
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +104,8 @@ class Purger:
             saved = await _saved_columns(self._resources, store, job)
             papers = await papers_of(self._resources, job, is_cancelled=job.state is JobState.CANCELLED, saved=saved)
             # A dataset that was not whole before does not become so by what it loses.
-            await publish_papers(store, papers, is_whole=await store.stat(SUCCESS_KEY) is not None)
+            figures = await statistics_of(self._resources, store, job.dataset_id)
+            await publish_papers(store, papers, figures, is_whole=await store.stat(SUCCESS_KEY) is not None)
         async with leader.leading(self._resources.engine, term) as connection:
             await purges.refreshed(connection, job.dataset_id)
 

@@ -1,6 +1,6 @@
 """Deletes datasets that their clients wish gone: what lies at the destination first, then the rows.
 
-    _SUCCESS ─▶ data/ and index/ ─▶ README.md ─▶ dataset.json last ─▶ rows ─▶ (housekeeping: list and plans)
+    _SUCCESS ─▶ data/ and index/ ─▶ other papers ─▶ dataset.json last ─▶ rows ─▶ (housekeeping: list and plans)
 
 A slice of objects at a time, beside the loop. Only names that PixCrawler gives are deleted, whatever else lies there. A
 crash leaves a dataset that is still wished gone and still bears its `dataset.json`; the work goes on where it stood.
@@ -18,7 +18,7 @@ from shared.db.deletions import Doomed
 from shared.db.leader import Term
 from shared.db.session import transaction
 from shared.errors import PixCrawlerError
-from shared.papers import CARD_KEY, MANIFEST_KEY, SUCCESS_KEY
+from shared.papers import CARD_KEY, MANIFEST_KEY, STATISTICS_KEY, SUCCESS_KEY
 from shared.resources import Resources
 from shared.storage.base import ObjectStore
 
@@ -69,6 +69,7 @@ class Remover:
             if len(keys) == _A_SLICE:
                 return
             await store.delete(CARD_KEY)
+            await store.delete(STATISTICS_KEY)
             await store.sweep()
             await store.delete(MANIFEST_KEY)
         async with leader.leading(self._resources.engine, term) as connection:

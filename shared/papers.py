@@ -1,6 +1,7 @@
 """What a dataset says of itself: `dataset.json` for programs, `_SUCCESS` for those who wait.
 
-`shared/card.py` adds `README.md` for people and loaders. Values in, bytes out; the scheduler stores them.
+`shared/card.py` adds `README.md` for people and loaders, `shared/statistics.py` figures. Values in, bytes out; the
+scheduler stores them.
 `dataset.json` and the card are written when a job begins and replaced when it ends; `_SUCCESS` comes last and
 holds the revision.
 """
@@ -19,10 +20,12 @@ from shared.recipe import Recipe
 
 MANIFEST_KEY = "dataset.json"
 CARD_KEY = "README.md"
+STATISTICS_KEY = "statistics.json"
 SUCCESS_KEY = "_SUCCESS"
 
 MANIFEST_TYPE = "application/json"
 CARD_TYPE = "text/markdown; charset=utf-8"
+STATISTICS_TYPE = "application/json"
 SUCCESS_TYPE = "text/plain; charset=utf-8"
 
 #: Of `dataset.json`; raised when a field changes its meaning.

@@ -9,17 +9,22 @@ from shared.papers import (
     CARD_TYPE,
     MANIFEST_KEY,
     MANIFEST_TYPE,
+    STATISTICS_KEY,
+    STATISTICS_TYPE,
     SUCCESS_KEY,
     SUCCESS_TYPE,
     Dataset,
     manifest,
     success,
 )
+from shared.statistics import Statistics
 from shared.storage.base import ObjectStore
 
 
-async def publish_papers(store: ObjectStore, dataset: Dataset, *, is_whole: bool) -> None:
-    """Writes card and `dataset.json`, and `_SUCCESS` when the dataset is whole. Can be repeated.
+async def publish_papers(
+    store: ObjectStore, dataset: Dataset, statistics: Statistics | None, *, is_whole: bool
+) -> None:
+    """Writes card, figures and `dataset.json`, and `_SUCCESS` when the dataset is whole. Can be repeated.
 
     For when all chunks have ended: whatever killed workers left half written goes first, and a `_SUCCESS` that was
     written just before the job was withdrawn.
@@ -28,6 +33,11 @@ async def publish_papers(store: ObjectStore, dataset: Dataset, *, is_whole: bool
     if not is_whole:
         await store.delete(SUCCESS_KEY)
     await _replace(store, CARD_KEY, card(dataset), CARD_TYPE)
+    if statistics is None:
+        await store.delete(STATISTICS_KEY)
+    else:
+        body = (statistics.model_dump_json(indent=1) + "\n").encode()
+        await _replace(store, STATISTICS_KEY, body, STATISTICS_TYPE)
     await _replace(store, MANIFEST_KEY, manifest(dataset), MANIFEST_TYPE)
     reach("finish.half")
     if is_whole:

@@ -18,7 +18,7 @@ from tests.core import Board
 
 #: Of an index row: what depends on the hour, and on how often a page had to be asked for.
 CHANCE = ("fetched_at", "fetch_ms", "attempts")
-_PAPERS = {"README.md", "dataset.json", "_SUCCESS"}
+_PAPERS = {"README.md", "dataset.json", "statistics.json", "_SUCCESS"}
 
 
 def index_of(destination: Path) -> pa.Table:

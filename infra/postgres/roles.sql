@@ -113,7 +113,7 @@ GRANT UPDATE (dropped_at) ON chunks TO pixcrawler_scheduler;
 -- It keeps the calendar, and forgets what is old. Of API keys it sees only how long they have been useless.
 GRANT SELECT, INSERT, UPDATE, DELETE ON calendar, calendar_runs TO pixcrawler_scheduler;
 GRANT SELECT (id, expires_at, revoked_at), DELETE ON api_keys TO pixcrawler_scheduler;
-GRANT SELECT (id, chunk_id, at), DELETE ON chunk_events TO pixcrawler_scheduler;
+GRANT SELECT (id, chunk_id, from_state, at), DELETE ON chunk_events TO pixcrawler_scheduler;
 
 -- Whoever moves a chunk on: its state, never its place, its rows or its plan. Whoever ends one frees its slot, stores
 -- the index and adds to the job's sums.

@@ -18,7 +18,7 @@ from gateway.settings import GatewaySettings
 from pixcrawler import administration, calls, errors, models, reasons, words
 from pixcrawler.calls import Call
 from pixcrawler.commands.options import Choices
-from shared import notices, pipeline, recipe
+from shared import notices, pipeline, recipe, statistics
 from shared.blocklist import Kind
 from shared.manifest import ListFormat, report
 from shared.manifest.formats import ENDINGS
@@ -67,6 +67,7 @@ CALLS: tuple[Call[Any], ...] = (
     calls.delete(JOB),
     calls.images(JOB, words.ImageStatus.REJECTED, "bad_url", "cursor"),
     calls.objects(JOB, 60, "cursor"),
+    calls.statistics(JOB),
     calls.move(JOB, "cancel"),
     calls.move(JOB, "pause"),
     calls.move(JOB, "resume"),
@@ -192,6 +193,11 @@ def test_requests_have_the_gateways_fields(ours: type[BaseModel], theirs: type[B
         (models.ImagePage, schemas.ImagePage),
         (models.StoredObject, schemas.ObjectOut),
         (models.ObjectPage, schemas.ObjectPage),
+        (models.Statistics, statistics.Statistics),
+        (models.Spread, statistics.Spread),
+        (models.Hosts, statistics.Hosts),
+        (models.HostFigures, statistics.HostFigures),
+        (models.StageTime, statistics.StageTime),
         (models.Me, schemas.Me),
         (models.Purge, schemas.PurgeOut),
         (models.Takedown, schemas.TakedownOut),

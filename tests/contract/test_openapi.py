@@ -26,6 +26,7 @@ OPERATIONS = {
     "cloneJob": ("post", "/v1/jobs/{job_id}/clone"),
     "listImages": ("get", "/v1/jobs/{job_id}/images"),
     "listObjects": ("get", "/v1/jobs/{job_id}/objects"),
+    "getStatistics": ("get", "/v1/jobs/{job_id}/statistics"),
     "streamJob": ("get", "/v1/jobs/{job_id}/events"),
     "uploadManifest": ("post", "/v1/manifests"),
     "createWebhook": ("post", "/v1/webhooks"),

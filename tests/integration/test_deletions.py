@@ -21,6 +21,7 @@ OURS = (
     "_SUCCESS",
     "README.md",
     "dataset.json",
+    "statistics.json",
     "data/r000-000000/000000000.jpg",
     "data/r000-000000/metadata.parquet",
     "data/png/r000-000001.tar",

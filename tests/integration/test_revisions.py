@@ -130,12 +130,19 @@ async def test_a_dataset_is_retried_and_appended_to_without_fetching_the_rest_ag
             more = Source(rows=[{"url": pictures.url(number)} for number in (3, ROWS, ROWS + 1)])
             appended = (await client.append(first, AppendRequest(source=more))).job
             grown = await client.wait(appended.id, timeout_seconds=PATIENCE_SECONDS)
+            told = await client.statistics(first)
 
     assert (grown.revision, grown.accepted, grown.rejected) == (2, 2, {"duplicate": 1})
     rows = newest_rows(destination)
     assert sorted(rows) == list(range(ROWS + 3))
     assert rows[ROWS]["duplicate_of"] == 3, "what a retry stored is respected"
     assert totals(destination) == outcomes(destination) == Counter({"": ROWS + 1, "http_not_found": 1, "duplicate": 1})
+    assert (told.revision, told.rows, told.rejected_by_reason) == (2, ROWS + 3, {"duplicate": 1, "http_not_found": 1})
+    assert told.width is not None
+    assert (told.width.count, told.width.smallest) == (ROWS + 1, 64)
+    assert told.hosts.accepted[0].rows == ROWS + 1
+    assert all(stage.working_seconds > 0 for stage in told.stages.values())
+    assert len(told.stages) == 3
     assert papers(destination)["revision"] == 2
     assert (destination / "_SUCCESS").read_text() == "2\n"
     assert sum(1 for _ in (destination / "data").rglob("*.jpg")) == ROWS + 1

@@ -79,6 +79,7 @@ CASES: dict[str, Case] = {
     "deleteJob": Case(WRITE, to_stranger=404),
     "listImages": Case(READ, to_stranger=404),
     "listObjects": Case(READ, to_stranger=404),
+    "getStatistics": Case(READ, to_stranger=404),
     "streamJob": Case(READ, to_stranger=404),
     "uploadManifest": Case(WRITE, params={"filename": "urls.txt"}, content=b"https://example.com/a.jpg"),
     "beginUpload": Case(WRITE, json={"filename": "urls.txt"}),
