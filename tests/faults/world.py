@@ -392,7 +392,8 @@ class World:
             return not wrong
 
         try:
-            await until("all promises are kept", is_well, limit_seconds=45)
+            # A bell nobody answered comes back after 30 s, and some time may pass until somebody looks.
+            await until("all promises are kept", is_well, limit_seconds=75)
         except AssertionError:
             raise AssertionError("\n".join(wrong)) from None
         assert await self.board.job_state(job) is state

@@ -147,8 +147,12 @@ def test_a_bell_that_a_worker_did_not_acknowledge_comes_back(guarded_url: str, s
         assert len(taken) == 1
         assert (admin.llen(stage.queue), admin.hlen(f"pixcrawler:unacked:{stage.service}")) == (0, 1)
 
-        channel.visibility_timeout = -60  # as if the hour had passed
-        channel.qos.restore_visible(interval=1)
+        channel.qos.restore_visible()
+        assert admin.llen(stage.queue) == 0, "it was taken just now"
+        admin.zincrby(
+            f"pixcrawler:unacked:{stage.service}:index", -31, admin.zrange(channel.unacked_index_key, 0, 0)[0]
+        )
+        channel.qos.restore_visible()
 
         assert (admin.llen(stage.queue), admin.hlen(f"pixcrawler:unacked:{stage.service}")) == (1, 0)
         channel.qos._delivered.clear()
