@@ -39,7 +39,7 @@ STALE = timedelta(seconds=20)
 class Shut(StrEnum):
     """Why no chunk is let in; the value is shown to clients and labels a metric."""
 
-    NOBODY_REPORTS = "nobody_reports"  #: no worker of any cell is alive
+    NOBODY_REPORTS = "nobody_reports"  #: no downloader of any cell is alive
     SLOTS = "slots"  #: all of `max_chunks` are in flight
     DISK = "disk"
     INODES = "inodes"
@@ -82,6 +82,8 @@ class WorkerReport:
     age: timedelta
     #: The host name the worker sees, which is the container's: workers of one container share its memory.
     host: str = ""
+    #: Whether it is of the stage that takes what is let in. The others tell of disk and memory all the same.
+    is_first_stage: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,7 @@ def decide(
 def room(cell: Cell, needs: ChunkNeeds) -> tuple[int, Shut | None]:
     """How many more chunks fit into a cell; and when none does, what is missing."""
     alive = [report for report in cell.reports if report.age <= STALE]
-    if not alive:
+    if not any(report.is_first_stage for report in alive):
         return 0, Shut.NOBODY_REPORTS
     fresh = [report.measured for report in alive]
     fitting = {

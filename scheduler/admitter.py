@@ -115,7 +115,12 @@ class Admitter:
             Cell(
                 name=name,
                 reports=tuple(
-                    WorkerReport(measured=report.measured, age=report.age, host=report.host)
+                    WorkerReport(
+                        measured=report.measured,
+                        age=report.age,
+                        host=report.host,
+                        is_first_stage=report.service == PIPELINE[0].service,
+                    )
                     for report in measured
                     if report.cell == name
                 ),

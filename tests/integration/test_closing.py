@@ -310,7 +310,7 @@ async def test_chunks_of_a_dead_cell_begin_anew_and_those_of_a_living_one_stay(b
     await board.admit(near, cell="near")
     await board.admit(far, cell="far")
     async with transaction(board.engine) as connection:
-        await cells.report(connection, "near", "worker", "host", ROOMY)
+        await cells.report(connection, "near", "downloader-a-1", "host", ROOMY)
     await board.run("UPDATE chunks SET ready_at = clock_timestamp() - interval '10 minutes'")
 
     async with transaction(board.engine) as connection:

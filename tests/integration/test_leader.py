@@ -136,7 +136,7 @@ async def test_a_scheduler_of_a_past_term_admits_nothing(database_url: str, redi
         waiting = WaitingSet(resources.redis)
         stale, current = Leadership(resources.engine), Leadership(resources.engine)
         async with transaction(board.engine) as connection:
-            await cells.report(connection, "main", "worker", "host", ROOMY)
+            await cells.report(connection, "main", "downloader-a-1", "host", ROOMY)
         await board.job(chunks=3)
         former = await stale.term()
         assert former

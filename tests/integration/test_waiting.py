@@ -132,7 +132,7 @@ async def test_a_paused_job_leaves_the_set_and_a_resumed_one_comes_back(
 
 async def _admit_all(resources: Resources, board: Board, chosen: SchedulerSettings) -> int:
     async with transaction(board.engine) as connection:
-        await cells.report(connection, "main", "worker", "host", ROOMY)
+        await cells.report(connection, "main", "downloader-a-1", "host", ROOMY)
     term = await Leadership(resources.engine).term()
     assert term
     return await Admitter(chosen, resources, WaitingSet(resources.redis)).admit(term)

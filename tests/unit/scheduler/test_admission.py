@@ -144,6 +144,19 @@ def test_without_any_cell_nobody_reports() -> None:
     assert decide([]).why is Shut.NOBODY_REPORTS
 
 
+def test_a_cell_without_a_downloader_takes_nothing_though_others_report() -> None:
+    validator = replace(cell().reports[0], is_first_stage=False)
+
+    assert room(Cell(name="main", reports=(validator,)), ChunkNeeds()) == (0, Shut.NOBODY_REPORTS)
+
+
+def test_a_validator_tells_of_the_memory_it_shares_with_the_downloader() -> None:
+    downloader = cell().reports[0]
+    validator = replace(cell(memory_available_bytes=1_536 * MB).reports[0], is_first_stage=False)
+
+    assert room(Cell(name="main", reports=(downloader, validator)), ChunkNeeds()) == (8, None)
+
+
 def test_a_full_disk_that_slowly_empties_does_not_flap() -> None:
     states: list[bool] = []
     was_shut: Shut | None = None
