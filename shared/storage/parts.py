@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,6 +16,11 @@ SINGLE_BYTES = 16 * 1024 * 1024
 PART_BYTES = 8 * 1024 * 1024
 #: Parts of one body in flight at once; memory is this times `PART_BYTES`.
 PARTS_AT_ONCE = 3
+
+
+class FinishedFile(PosixPath):
+    """A body that nobody writes to any more, whatever becomes of its name: a folder may keep it and not a copy."""
+
 
 Body = bytes | memoryview | Path
 

@@ -1,10 +1,11 @@
 """What a folder promises beyond the contract: its temporaries, its links, its modes."""
 
+import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -12,6 +13,7 @@ from shared.errors import StoreRefused, StoreUnavailable
 from shared.settings import StorageSettings
 from shared.storage import Destination, ObjectStore, open_store
 from shared.storage.local import ORPHAN_AGE, STAGING
+from shared.storage.parts import FinishedFile
 
 
 @pytest.fixture
@@ -69,6 +71,113 @@ async def test_a_write_that_fails_leaves_nothing_and_may_be_tried_again(
     assert list((lake / STAGING).iterdir()) == []
     assert await store.stat("a.jpg") is None
     assert await put(store, "a.jpg") is True
+
+
+async def test_what_one_creation_meets_is_not_the_others_trouble(
+    store: ObjectStore, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(store, "taken.jpg", b"first")
+    (lake / "blocked").write_bytes(b"a file where a folder should be")
+    wanted: dict[str, bytes | Path] = {
+        "a.jpg": b"a",
+        "taken.jpg": b"second",
+        "blocked/b.jpg": b"b",
+        "absent.tar": tmp_path / "absent",
+        "c/c.jpg": b"c",
+    }
+
+    ended = await asyncio.gather(*(put(store, key, body) for key, body in wanted.items()), return_exceptions=True)
+
+    assert [ended[0], ended[1], ended[4]] == [True, False, True]
+    assert isinstance(ended[2], StoreRefused)
+    assert isinstance(ended[3], FileNotFoundError)
+    assert {found.key for found in [found async for found in store.list("")]} == {
+        "a.jpg",
+        "blocked",
+        "c/c.jpg",
+        "taken.jpg",
+    }
+    assert list((lake / STAGING).iterdir()) == []
+
+
+async def test_no_object_gets_its_name_before_it_is_synced(
+    store: ObjectStore, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    named: list[bool] = []
+    fsync, link = os.fsync, os.link
+
+    def note_sync(file: int) -> None:
+        fsync(file)
+        synced.add(os.fstat(file).st_ino)
+
+    def note_link(source: str, name: str, *, src_dir_fd: int, **more: Any) -> None:
+        named.append(os.stat(source, dir_fd=src_dir_fd).st_ino in synced)
+        link(source, name, src_dir_fd=src_dir_fd, **more)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "link", note_link)
+
+    assert all(await asyncio.gather(*(put(store, f"{number:02d}.jpg") for number in range(40))))
+    assert named == [True] * 40
+
+
+async def test_a_creation_given_up_while_it_waits_in_line_does_not_hinder_the_others(
+    store: ObjectStore, lake: Path
+) -> None:
+    waiting = [asyncio.create_task(put(store, f"{number:02d}.jpg")) for number in range(40)]
+    await asyncio.sleep(0)
+    waiting[39].cancel()
+
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert ended[:39] == [True] * 39
+    assert isinstance(ended[39], asyncio.CancelledError)
+
+
+async def test_a_finished_file_becomes_the_object_without_a_copy(
+    store: ObjectStore, lake: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "shard"
+    file.write_bytes(b"many pictures")
+
+    assert await put(store, "data/shard.tar", FinishedFile(file)) is True
+    assert await put(store, "data/shard.tar", FinishedFile(file)) is False
+
+    assert (lake / "data" / "shard.tar").samefile(file)
+    assert list((lake / STAGING).iterdir()) == []
+
+
+async def test_a_finished_file_that_others_could_not_read_is_copied(
+    store: ObjectStore, lake: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "shard"
+    file.write_bytes(b"many pictures")
+    file.chmod(0o600)
+
+    assert await put(store, "data/shard.tar", FinishedFile(file)) is True
+
+    stored = lake / "data" / "shard.tar"
+    assert stored.read_bytes() == b"many pictures"
+    assert not stored.samefile(file)
+
+
+async def test_a_finished_file_on_another_mount_is_copied(
+    store: ObjectStore, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "shard"
+    file.write_bytes(b"many pictures")
+    link = os.link
+
+    def elsewhere(source: Any, *places: Any, **more: Any) -> None:
+        if source == file:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        link(source, *places, **more)
+
+    monkeypatch.setattr(os, "link", elsewhere)
+
+    assert await put(store, "data/shard.tar", FinishedFile(file)) is True
+    assert (lake / "data" / "shard.tar").read_bytes() == b"many pictures"
 
 
 async def test_a_file_system_without_links_is_refused(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from shared.chunk import Claim, NewObject
 from shared.errors import ChunkError
 from shared.index import Record
 from shared.recipe import ImageKind
+from shared.storage.parts import FinishedFile
 from shared.workdir.local import full_disk_is_transient
 from uploader.adopt import create_or_find, fetch, find
 from uploader.formats.base import Delivery, Holding, Picture, facts_of
@@ -97,7 +98,7 @@ class ContainerFormat:
             stored = found or await create_or_find(
                 delivery.store,
                 key,
-                path,
+                FinishedFile(path),
                 size_bytes=size_bytes,
                 content_type=self._container.content_type,
                 sha256=sha256,

@@ -63,14 +63,16 @@ async def _put_each(
     held = Holding()
 
     async def settle(row: int) -> None:
-        held.add(await _settle_row(delivery, row, wanted.get(row), loose.get(row, {})))
+        await _settle_row(delivery, held, row, wanted.get(row), loose.get(row, {}))
 
     await for_each(sorted({*wanted, *loose}), settle, limit=delivery.puts)
     held.rows = dict(sorted(held.rows.items()))
     return held
 
 
-async def _settle_row(delivery: Delivery, row: int, picture: Picture | None, loose: Mapping[ImageKind, str]) -> Holding:
+async def _settle_row(
+    delivery: Delivery, held: Holding, row: int, picture: Picture | None, loose: Mapping[ImageKind, str]
+) -> None:
     if loose:
         kind = picture.kind if picture is not None and picture.kind in loose else min(loose)
         stored = await find(delivery.store, loose[kind])
@@ -80,10 +82,11 @@ async def _settle_row(delivery: Delivery, row: int, picture: Picture | None, loo
         kind, stored = picture.kind, await _put(delivery, picture)
     delivery.stored(1, stored.size_bytes)
     is_ours = picture is not None and picture.sha256 == stored.sha256
-    facts = (
+    held.rows[row] = (
         facts_of(picture.record, path=stored.key) if picture is not None and is_ours else _little_known(kind, stored)
     )
-    return Holding(rows={row: facts}, size_bytes=stored.size_bytes, conflicts=0 if is_ours else 1)
+    held.size_bytes += stored.size_bytes
+    held.conflicts += not is_ours
 
 
 async def _put(delivery: Delivery, picture: Picture) -> NewObject:
