@@ -29,6 +29,7 @@ from gateway.routes import (
     system,
     takedowns,
     tenants,
+    thumbnails,
     uploads,
     webhooks,
 )
@@ -76,6 +77,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         system,
         takedowns,
         tenants,
+        thumbnails,
         webhooks,
     ):
         app.include_router(module.routes, max_body_size=_MOST_BYTES)

@@ -48,9 +48,14 @@ def tagged(shown: BaseModel, version: int, if_none_match: str | None = None) -> 
     body = shown.model_dump_json().encode()
     tag = f"{version}-{hashlib.sha256(body).hexdigest()[:16]}"
     headers = {"ETag": f'"{tag}"'}
-    if if_none_match is not None and (if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match)):
+    if is_known(tag, if_none_match):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
+
+
+def is_known(tag: str, if_none_match: str | None) -> bool:
+    """Whether If-None-Match names that tag."""
+    return if_none_match is not None and (if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match))
 
 
 def check_known(version: int, known: Collection[int] | None) -> None:

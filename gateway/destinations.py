@@ -9,13 +9,14 @@ from gateway.problems import ApiError, Code
 from gateway.settings import EVERYWHERE, GatewaySettings
 from shared.db import tenants
 from shared.db.session import transaction
+from shared.index import THUMBNAILS_FOLDER
 from shared.papers import CARD_KEY, MANIFEST_KEY, STATISTICS_KEY, SUCCESS_KEY
 from shared.resources import Resources, own_place
 from shared.storage import Destination, ObjectStore, Scheme
 
 _ANY = "*"
 #: What a dataset consists of, besides its `dataset.json`.
-_OUR_FOLDERS = ("data/", "index/")
+_OUR_FOLDERS = ("data/", "index/", THUMBNAILS_FOLDER)
 _OUR_FILES = (CARD_KEY, STATISTICS_KEY, SUCCESS_KEY)
 
 

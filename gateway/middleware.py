@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import structlog
@@ -21,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _HEADER = b"x-request-id"
-#: Answers are a tenant's own: nobody keeps them, and no browser guesses what they are.
+#: Answers are a tenant's own: nobody keeps them unless they say so, and no browser guesses what they are.
 _ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 #: Asked every few seconds by machines.
 _QUIET = frozenset({"/livez", "/readyz"})
@@ -67,7 +68,7 @@ class Observed:
                 message["headers"] = [
                     *message["headers"],
                     (_HEADER, request_id.encode()),
-                    *_ALWAYS,
+                    *_unsaid(message["headers"]),
                     *_rate_headers(scope),
                 ]
                 metrics.request_seconds.labels(*_labels(scope)).observe(time.monotonic() - started)
@@ -117,6 +118,12 @@ def _is_bare_refusal(message: Message) -> bool:
     if message["type"] != "http.response.start" or message["status"] != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return False
     return (b"content-type", MEDIA_TYPE.encode()) not in message["headers"]
+
+
+def _unsaid(said: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What every answer says, less what this one says itself."""
+    names = {name.lower() for name, _ in said}
+    return [header for header in _ALWAYS if header[0] not in names]
 
 
 def _rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:

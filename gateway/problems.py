@@ -33,6 +33,7 @@ class Code(StrEnum):
     TENANT_SUSPENDED = "tenant_suspended"  #: the operator has shut the account out for now
     NOT_FOUND = "not_found"  #: no such page, or nothing of that id that is yours
     NO_STATISTICS = "no_statistics"  #: no job of the dataset has ended yet, or it ended before figures were kept
+    NO_THUMBNAIL = "no_thumbnail"  #: the row is not accepted, or the recipe asked for no thumbnails
     METHOD_NOT_ALLOWED = "method_not_allowed"
     DESTINATION_TAKEN = "destination_taken"  #: another dataset is known to lie there
     DATASET_STATE_GONE = "dataset_state_gone"  #: a dataset lies there that this database does not know
@@ -79,6 +80,7 @@ _STATUS = {
     Code.TENANT_SUSPENDED: HTTPStatus.FORBIDDEN,
     Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
     Code.NO_STATISTICS: HTTPStatus.NOT_FOUND,
+    Code.NO_THUMBNAIL: HTTPStatus.NOT_FOUND,
     Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     Code.DESTINATION_TAKEN: HTTPStatus.CONFLICT,
     Code.DATASET_STATE_GONE: HTTPStatus.CONFLICT,

@@ -200,6 +200,10 @@ class AsyncClient:
         """The job's dataset in figures. Raises NotFoundError until a job of it has ended."""
         return await self._ask(calls.statistics(job_id))
 
+    async def thumbnail(self, job_id: JobId, row: int) -> bytes:
+        """A small JPEG of an accepted row. Raises NotFoundError when it has none: see `thumbnail_path` of `images`."""
+        return (await self._ask(calls.thumbnail(job_id, row))).jpeg
+
     async def cancel(self, job_id: JobId) -> Job:
         """Withdraws a job: what is stored stays, the rest is not fetched any more."""
         return await self._ask(calls.move(job_id, "cancel"))

@@ -42,6 +42,7 @@ from pixcrawler.models import (
     Takedown,
     TakedownPage,
     TakedownRequest,
+    Thumbnail,
     Upload,
     Webhook,
     WebhookList,
@@ -59,6 +60,8 @@ _JOBS_A_PAGE = 50
 _TAKEDOWNS_A_PAGE = 500
 _FAILED_A_PAGE = 100
 _DELIVERIES_A_PAGE = 100
+#: What every JPEG begins with.
+_JPEG = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,15 @@ class Call(Generic[Answer]):
                 ApiError.default_code,
                 "the answer is not PixCrawler's, or of another version; is the URL right?",
             ) from error
+
+
+class _PictureCall(Call[Thumbnail]):
+    """One whose answer is a picture."""
+
+    def read(self, status: int, body: bytes) -> Thumbnail:
+        if not body.startswith(_JPEG):
+            raise GatewayError(status, ApiError.default_code, "the answer is no picture; is the URL right?")
+        return Thumbnail(jpeg=body)
 
 
 def me() -> Call[Me]:
@@ -162,6 +174,10 @@ def objects(job_id: JobId, link_seconds: int, cursor: str | None) -> Call[Object
 
 def statistics(job_id: JobId) -> Call[Statistics]:
     return Call("GET", f"{path_of(job_id)}/statistics", Statistics)
+
+
+def thumbnail(job_id: JobId, row: int) -> Call[Thumbnail]:
+    return _PictureCall("GET", f"{path_of(job_id)}/images/{row}/thumbnail", Thumbnail)
 
 
 def move(job_id: JobId, verb: str) -> Call[Job]:

@@ -196,6 +196,10 @@ class Client:
         """The job's dataset in figures. Raises NotFoundError until a job of it has ended."""
         return self._ask(calls.statistics(job_id))
 
+    def thumbnail(self, job_id: JobId, row: int) -> bytes:
+        """A small JPEG of an accepted row. Raises NotFoundError when it has none: see `thumbnail_path` of `images`."""
+        return (self._ask(calls.thumbnail(job_id, row))).jpeg
+
     def cancel(self, job_id: JobId) -> Job:
         """Withdraws a job: what is stored stays, the rest is not fetched any more."""
         return self._ask(calls.move(job_id, "cancel"))

@@ -54,6 +54,7 @@ class Recipe(_Request):
     image_format: ImageFormat | None = None
     encode_quality: int | None = None
     keep_metadata: bool | None = None
+    thumbnails: int | None = None
     deduplicate: bool | None = None
     output_format: OutputFormat | None = None
     robots: bool | None = None
@@ -356,6 +357,12 @@ class Statistics(Answered):
     duplicates: dict[str, int]
     hosts: Hosts
     stages: dict[str, StageTime]
+
+
+class Thumbnail(Answered):
+    """A small picture of an image."""
+
+    jpeg: bytes
 
 
 class Manifest(Answered):

@@ -23,7 +23,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from scheduler.shards import fetch, without_rows, without_rows_in_table
-from scheduler.tombstones import Purges, emptied, emptied_rows, moved
+from scheduler.tombstones import PATHS, Purges, emptied, emptied_rows, moved
 from shared.chunk import Claim, NewObject
 from shared.db import leader, purges
 from shared.db.leader import Term
@@ -137,8 +137,8 @@ async def _index(store: ObjectStore, claim: Claim) -> _Found | None:
 async def _without(store: ObjectStore, index: pa.Table, rows: Sequence[int]) -> pa.Table:
     """The index as it will be, once the shards it will name are stored."""
     gone = set(rows)
-    places = index.select(["row", "path"]).to_pylist()
-    paths = sorted({place["path"] for place in places if place["row"] in gone and place["path"] is not None})
+    places = [place for place in index.select(["row", *PATHS]).to_pylist() if place["row"] in gone]
+    paths = sorted({place[name] for place in places for name in PATHS if place[name] is not None})
     shards = {path: await _cut(store, path, gone) for path in paths if _SHARD.fullmatch(path)}
     return moved(await asyncio.to_thread(emptied, index, rows), shards)
 
@@ -168,16 +168,23 @@ async def _drop(store: ObjectStore, claim: Claim, index: pa.Table, lead: _Lead) 
     gone = emptied_rows(index)
     if claim.recipe.output_format is OutputFormat.FILES:
         await _drop_files(store, claim, gone, lead)
-        return
+        if claim.recipe.thumbnails is None:
+            return
     named = set(object_keys(index))
-    for key in [key async for key in keys_of_chunk(store, claim) if key not in named]:
+    folder = _folder(claim)
+    for key in [key async for key in keys_of_chunk(store, claim) if key not in named and not key.startswith(folder)]:
         await lead.check()
         await store.delete(key)
 
 
+def _folder(claim: Claim) -> str:
+    """Of a chunk's loose files, which have their own way to go; its shards lie elsewhere."""
+    return f"data/{chunk_name(claim.revision, claim.ordinal)}/"
+
+
 async def _drop_files(store: ObjectStore, claim: Claim, gone: Sequence[int], lead: _Lead) -> None:
     """Metadata first: a loader must not look for a file that is not there."""
-    folder = f"data/{chunk_name(claim.revision, claim.ordinal)}/"
+    folder = _folder(claim)
     await _drop_metadata(store, folder + METADATA_NAME, gone, lead)
     names = {key_of(row) for row in gone}
     async for stored in store.list(folder):
@@ -208,7 +215,7 @@ async def _exchange(store: ObjectStore, key: str, body: bytes, *, version: str) 
 async def _remainder(resources: Resources, store: ObjectStore, claim: Claim, index: pa.Table) -> Remainder:
     async with transaction(resources.engine) as connection:
         known = await purges.objects_of_chunk(connection, claim.chunk_id)
-    unchanged = {key: item for key, item in known.items() if _SHARD.fullmatch(key) and key.startswith("data/")}
+    unchanged = {key: item for key, item in known.items() if _SHARD.fullmatch(key) and not key.startswith("index/")}
     keys = [*object_keys(index), index_key(claim.revision, claim.ordinal, claim.round)]
     objects = [unchanged.get(key) or await _as_stored(store, key) for key in keys]
     accepted, by_reason = counts_of(index)

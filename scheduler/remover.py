@@ -1,6 +1,6 @@
 """Deletes datasets that their clients wish gone: what lies at the destination first, then the rows.
 
-    _SUCCESS ─▶ data/ and index/ ─▶ other papers ─▶ dataset.json last ─▶ rows ─▶ (housekeeping: list and plans)
+    _SUCCESS ─▶ images, indexes, thumbnails ─▶ other papers ─▶ dataset.json ─▶ rows ─▶ (housekeeping: list and plans)
 
 A slice of objects at a time, beside the loop. Only names that PixCrawler gives are deleted, whatever else lies there. A
 crash leaves a dataset that is still wished gone and still bears its `dataset.json`; the work goes on where it stood.
@@ -18,6 +18,7 @@ from shared.db.deletions import Doomed
 from shared.db.leader import Term
 from shared.db.session import transaction
 from shared.errors import PixCrawlerError
+from shared.index import THUMBNAILS_FOLDER
 from shared.papers import CARD_KEY, MANIFEST_KEY, STATISTICS_KEY, SUCCESS_KEY
 from shared.resources import Resources
 from shared.storage.base import ObjectStore
@@ -26,9 +27,9 @@ from shared.storage.base import ObjectStore
 _A_SLICE, _AT_ONCE = 2000, 16
 #: For one slice; a store that takes longer is put off.
 _LONGEST_SECONDS = 300.0
-_FOLDERS = ("data/", "index/")
+_FOLDERS = ("data/", "index/", THUMBNAILS_FOLDER)
 #: What a chunk names; see `uploader/naming.py` and `shared.index.index_key`.
-_OURS = re.compile(r"(data/([a-z]+/)?|index/)r\d{3,}-\d{6,}[-./].*")
+_OURS = re.compile(r"(data/([a-z]+/)?|index/|thumbnails/)r\d{3,}-\d{6,}[-./].*")
 
 log = structlog.get_logger(__name__)
 

@@ -13,6 +13,8 @@ from shared.reasons import Reason
 
 #: What a purge is asked about.
 _ASKED = ("row", "reason", "url", "final_url", "sha256", "stored_sha256", "phash")
+#: What says where a row's image lies, and its thumbnail.
+PATHS = ("path", "thumbnail_path")
 #: What an emptied row still says: its place, so that counts go on adding up.
 _KEPT = ("row", "key", "revision")
 
@@ -64,10 +66,12 @@ def emptied_rows(index: pa.Table) -> list[int]:
 
 
 def moved(index: pa.Table, paths: Mapping[str, str]) -> pa.Table:
-    """The index with its images in other objects: old key -> new key."""
-    changed = [paths.get(path, path) if path is not None else None for path in index["path"].to_pylist()]
-    place = index.column_names.index("path")
-    return index.set_column(place, index.schema.field(place), pa.array(changed, pa.string()))
+    """The index with its images and thumbnails in other objects: old key -> new key."""
+    for name in PATHS:
+        changed = [paths.get(path, path) if path is not None else None for path in index[name].to_pylist()]
+        place = index.column_names.index(name)
+        index = index.set_column(place, index.schema.field(place), pa.array(changed, pa.string()))
+    return index
 
 
 def _tombstone(record: Record) -> Record:

@@ -170,6 +170,8 @@ def _layout(dataset: Dataset) -> Iterator[str]:
         "its URL, reason, sizes, hashes and when it was fetched. `dataset.json` holds the recipe, the totals and\n"
         "the SHA-256 of the objects."
     )
+    if dataset.recipe.thumbnails is not None:
+        yield "`thumbnails/` holds small JPEGs of the images, one Parquet file for each chunk."
 
 
 _DATA_IS = {

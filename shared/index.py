@@ -8,6 +8,7 @@ A *record* is one row of the index as a dict. Rejecting or accepting makes a new
 apart from the rows themselves.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,12 +18,15 @@ import pyarrow.parquet as pq
 
 from shared.errors import ChunkError
 from shared.reasons import REASONS, Reason, status_of
-from shared.records import INDEX, SOURCE, key_of, saved_columns
+from shared.records import ADDED_LATER, INDEX, SOURCE, key_of, saved_columns
 
 Record = dict[str, Any]
 
 #: The file beside a chunk's loose images, by the name that Hugging Face's `imagefolder` looks for.
 METADATA_NAME = "metadata.parquet"
+#: Below it, an object a chunk with small pictures of its images.
+THUMBNAILS_FOLDER = "thumbnails/"
+THUMBNAILS_KEY = re.compile(r"thumbnails/r\d{3,}-\d{6,}(-[0-9a-f]{16})?\.parquet")
 _CONTAINERS = (".tar", ".parquet")
 
 #: Rows in a row group, as img2dataset has it: a page of the gallery reads one group.
@@ -69,10 +73,17 @@ def index_key(revision: int, ordinal: int, round: int) -> str:
     return f"index/{chunk_name(revision, ordinal)}{again}.parquet"
 
 
+def thumbnails_key(revision: int, ordinal: int) -> str:
+    """Where a chunk's thumbnails lie, in all its rounds; a purge that takes some of them out writes another name."""
+    return f"{THUMBNAILS_FOLDER}{chunk_name(revision, ordinal)}.parquet"
+
+
 def object_keys(index: pa.Table) -> list[str]:
-    """The objects to remember of a finished chunk: those that hold its images, or name its loose image files."""
+    """The objects to remember of a finished chunk: those that hold its images, or name its loose image files, or hold
+    its thumbnails."""
     paths = {path for path in index["path"].to_pylist() if path is not None}
-    return sorted({path if path.endswith(_CONTAINERS) else _metadata_beside(path) for path in paths})
+    thumbnails = {path for path in index["thumbnail_path"].to_pylist() if path is not None}
+    return sorted({path if path.endswith(_CONTAINERS) else _metadata_beside(path) for path in paths} | thumbnails)
 
 
 def records_of(
@@ -97,6 +108,7 @@ def rejected(record: Record, reason: Reason, *, detail: str | None = None, dupli
         **record,
         **dict.fromkeys(_OF_STORED_BYTES),
         "path": None,
+        "thumbnail_path": None,
         "reason": reason.value,
         "status": status_of(reason).value,
         "error_message": detail or REASONS[reason].advice,
@@ -171,8 +183,10 @@ def from_parquet(body: bytes) -> pa.Table:
     """The index in a Parquet file. Raises ValueError when it is no index."""
     index = pq.read_table(pa.BufferReader(body))
     missing = set(INDEX.names) - set(index.column_names)
-    if missing:
-        raise ValueError(f"not an index: {len(missing)} columns are missing")
+    for name in missing & ADDED_LATER:
+        index = index.append_column(INDEX.field(name), pa.nulls(len(index), INDEX.field(name).type))
+    if missing - ADDED_LATER:
+        raise ValueError(f"not an index: {len(missing - ADDED_LATER)} columns are missing")
     return index
 
 
@@ -206,6 +220,7 @@ def _record(planned: Record, fetch: Record, verdict: Record, *, revision: int) -
         "bytes": fetch.get("length"),
         "stored_bytes": verdict.get("length"),
         "path": None,
+        "thumbnail_path": None,
         "reason": None,
         "status": status_of(None).value,
         "error_message": None,

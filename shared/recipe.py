@@ -61,6 +61,9 @@ class OutputFormat(StrEnum):
     PARQUET = "parquet"
 
 
+#: Fields that recipes of earlier versions do not have.
+_ADDED_LATER = frozenset({"thumbnails"})
+
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -89,6 +92,10 @@ class Recipe(BaseModel):
     encode_quality: int = Field(default=95, ge=1, le=100, description="For JPEG and WebP that are encoded anew")
     keep_metadata: bool = Field(
         default=False, description="Keep EXIF, XMP and comments; never places, serial numbers, maker notes, thumbnails"
+    )
+
+    thumbnails: int | None = Field(
+        default=None, ge=16, le=512, description="Longer edge of a small JPEG kept of each image, in pixels; off"
     )
 
     deduplicate: bool = Field(default=True, description="Reject images whose bytes stand at an earlier row")
@@ -131,5 +138,9 @@ class Recipe(BaseModel):
         return self.resize_mode is not ResizeMode.NO or self.stored_format is not ImageFormat.ORIGINAL
 
     def digest(self) -> str:
-        """Identifies the choices: equal recipes have equal digests (sha256, hex)."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Identifies the choices: equal recipes have equal digests (sha256, hex).
+
+        What was added later counts only where it is chosen, so that a request made before is still the same one.
+        """
+        unchosen = {name for name in _ADDED_LATER if getattr(self, name) is None}
+        return hashlib.sha256(self.model_dump_json(exclude=unchosen).encode()).hexdigest()

@@ -62,6 +62,8 @@ VERDICTS = pa.schema(
         pa.field("stored_sha256", pa.string()),
         pa.field("width", pa.int32()),  # of the stored picture
         pa.field("height", pa.int32()),
+        pa.field("thumbnail_offset", pa.int64()),  # in the derived pack; null when there is none
+        pa.field("thumbnail_length", pa.int64()),
     ]
 )
 
@@ -101,8 +103,21 @@ INDEX = pa.schema(
         pa.field("attempts", pa.int16()),
         pa.field("fetch_ms", pa.int32()),
         pa.field("fetched_at", pa.timestamp("ms", tz="UTC")),
+        pa.field("thumbnail_path", pa.string()),  # the object that holds a small picture of it; null when there is none
     ]
 )
+
+#: Small pictures of a chunk's stored images, as JPEG; in the destination, beside the index.
+THUMBNAILS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("stored_sha256", pa.string(), nullable=False),  # of the image that it shows
+        pa.field("thumbnail", pa.binary(), nullable=False),
+    ]
+)
+
+#: Columns that indexes of earlier versions do not have; there they read as null.
+ADDED_LATER = frozenset({"thumbnail_path"})
 
 #: Names a client's own columns may not take.
 RESERVED_COLUMNS = frozenset(INDEX.names) | {"image", "txt", "json", "jpg", "png", "webp", "file_name"}

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 
 from shared.chunk import Claim
-from shared.index import METADATA_NAME, chunk_name
+from shared.index import METADATA_NAME, THUMBNAILS_FOLDER, chunk_name
 from shared.recipe import ImageFormat, ImageKind, OutputFormat
 from shared.storage.base import ObjectStore, StoredObject
 
@@ -20,7 +20,7 @@ _AT_ONCE = 16
 
 
 async def objects_of_chunk(store: ObjectStore, claim: Claim) -> AsyncIterator[StoredObject]:
-    """The objects below `data/` that a chunk made, in all its rounds."""
+    """The objects that a chunk made in all its rounds, but for its indexes."""
     for prefix in _prefixes(claim):
         async for stored in store.list(prefix):
             if stored.key.removeprefix(prefix).startswith(_BEHIND_NAME):
@@ -57,6 +57,7 @@ async def remove(store: ObjectStore, keys: Collection[str]) -> None:
 def _prefixes(claim: Claim) -> list[str]:
     """What the keys of the chunk's objects begin with."""
     name = chunk_name(claim.revision, claim.ordinal)
+    thumbnails = [] if claim.recipe.thumbnails is None else [f"{THUMBNAILS_FOLDER}{name}"]
     if claim.recipe.output_format is OutputFormat.WEBDATASET and claim.recipe.stored_format is ImageFormat.ORIGINAL:
-        return [f"data/{kind.value}/{name}" for kind in ImageKind]
-    return [f"data/{name}"]
+        return [*(f"data/{kind.value}/{name}" for kind in ImageKind), *thumbnails]
+    return [f"data/{name}", *thumbnails]

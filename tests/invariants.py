@@ -57,7 +57,9 @@ def objects_do_not_match(destination: Path) -> list[str]:
     wrong += [f"stored under two names: {digest}" for digest, count in digests.items() if count > 1]
     stored = files_below(destination)
     wrong += [f"not stored: {path}" for path in set(paths) - stored]
-    named = set(paths) | {str(Path(path).with_name("metadata.parquet")) for path in paths} | _PAPERS
+    thumbnails = {row["thumbnail_path"] for row in accepted if row.get("thumbnail_path")}
+    wrong += [f"not stored: {path}" for path in thumbnails - stored]
+    named = set(paths) | thumbnails | {str(Path(path).with_name("metadata.parquet")) for path in paths} | _PAPERS
     return wrong + [f"without an index row: {key}" for key in stored - named if not key.startswith("index/")]
 
 

@@ -48,6 +48,8 @@ class Row:
     reason: Reason | None = None
     #: The bytes to store when they are not the fetched ones.
     derived: bytes | None = None
+    #: Its thumbnail, as the validator made it.
+    small: bytes | None = None
     saved: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -233,6 +235,9 @@ def _verdict_files(rows: Sequence[Row], numbers: range, pack_fence: int) -> dict
             record |= _stored(row.kind, stored, derived=row.derived is not None)
             record["offset"] = offset if row.derived is None else len(derived)
             derived += row.derived or b""
+            if row.small is not None:
+                record |= {"thumbnail_offset": len(derived), "thumbnail_length": len(row.small)}
+                derived += row.small
         records.append(record)
         offset += len(row.body)
     judged = table_of(records, VERDICTS).replace_schema_metadata({b"pack_fence": str(pack_fence).encode()})

@@ -4,6 +4,7 @@
     data/r000-000012.tar                 webdataset  data/png/r000-000012.tar when formats are kept
     data/r000-000012.parquet             parquet
     index/r000-000012.parquet            every format (`shared.index.index_key`); …-1.parquet when redriven once
+    thumbnails/r000-000012.parquet       every format (`shared.index.thumbnails_key`), if the recipe asks for them
 
 A row's file is named by its number. No caption, address or header ever reaches a key or a member's name.
 """

@@ -36,12 +36,13 @@ async def open_verdicts(chunk: Chunk) -> Verdicts:
     judged = await _table(await chunk.open(VERDICTS_FILE))
     fence = _pack_fence(judged)
     needed = {row["derived"] for row in judged.select(["derived", "reason"]).to_pylist() if row["reason"] is None}
+    has_thumbnails = any(place["thumbnail_offset"] is not None for place in _thumbnail_places(judged))
     return Verdicts(
         source=await chunk.source(),
         fetched=await _table(await chunk.open(FETCHED_FILE, fence=fence)),
         judged=judged,
         pack=await chunk.open(PACK, fence=fence) if needed - {True} else None,
-        derived=await chunk.open(DERIVED_PACK) if True in needed else None,
+        derived=await chunk.open(DERIVED_PACK) if True in needed or has_thumbnails else None,
     )
 
 
@@ -63,6 +64,35 @@ def pictures_in(verdicts: Verdicts, records: Sequence[Record]) -> Iterator[list[
             for record, place in zip(records, places, strict=True)
             if is_accepted(record)
         ]
+
+
+@dataclass(frozen=True)
+class Small:
+    """A thumbnail as the validator made it, and the hash of the image that it shows."""
+
+    stored_sha256: str
+    body: memoryview
+
+
+@contextmanager
+def thumbnails_in(verdicts: Verdicts) -> Iterator[dict[int, Small]]:
+    """Thumbnails by row; windows on the mapped pack."""
+    with _mapped(verdicts.derived) as pack:
+        yield {
+            place["row"]: Small(
+                place["stored_sha256"],
+                _window(pack, {"offset": place["thumbnail_offset"], "length": place["thumbnail_length"]}),
+            )
+            for place in _thumbnail_places(verdicts.judged)
+            if place["thumbnail_offset"] is not None
+        }
+
+
+def _thumbnail_places(judged: pa.Table) -> list[Record]:
+    """Where thumbnails lie; nowhere in verdicts of a validator that knows none."""
+    names = ["row", "stored_sha256", "thumbnail_offset", "thumbnail_length"]
+    places: list[Record] = judged.select(names).to_pylist() if set(names) <= set(judged.column_names) else []
+    return places
 
 
 def _pack_fence(judged: pa.Table) -> int:

@@ -4,7 +4,7 @@
            │no
            ▼
     open verdicts ─▶ drop what was taken down ─▶ settle duplicates ─▶ put pictures ─▶ compare with what is held
-        ─▶ put index ─▶ record objects
+        ─▶ put thumbnails, if asked for ─▶ put index ─▶ record objects
 
 Of a chunk that was redriven (`shared/rounds.py`), the index of the failed round goes when this one's is stored.
 
@@ -42,6 +42,7 @@ from uploader.formats import Delivery, Holding, format_of
 from uploader.formats.parquet import CONTENT_TYPE
 from uploader.packs import Verdicts, open_verdicts, pictures_in
 from uploader.settings import UploaderSettings
+from uploader.thumbnails import put_thumbnails
 
 _log = structlog.get_logger()
 
@@ -73,6 +74,10 @@ async def upload(chunk: Chunk, *, puts: int, blocked: Blocklist) -> StageResult:
     held = _as_held(records, holding)
     if holding.conflicts:
         await _note_conflict(chunk, records, held, holding)
+    held, thumbnails = await put_thumbnails(chunk, verdicts, held)
+    if thumbnails is not None:
+        holding.objects.append(thumbnails)
+        holding.size_bytes += thumbnails.size_bytes
     return await _put_index(chunk, index_of(held, verdicts.source), holding)
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from validator.judge import judge
+from validator.judge import Verdict, judge
 from validator.walk import Body
 from validator.work import ChunkWork, Position, Reply, WorkRow
 
@@ -114,10 +114,17 @@ def _judge_all(work: ChunkWork, pack: memoryview, derived: BinaryIO, journal: Bi
             verdict = judge(body, work.recipe)
             if verdict.stored is not None:
                 verdict.columns["offset"] = _append(verdict.stored, row, derived)
+                _add_thumbnail(verdict, row, derived)
                 accepted += 1
                 stored_bytes += len(verdict.stored)
         journal.write(json.dumps({"place": row.place, **verdict.columns}).encode() + b"\n")
     position.write(None, done=len(work.rows), accepted=accepted, stored_bytes=stored_bytes)
+
+
+def _add_thumbnail(verdict: Verdict, row: WorkRow, derived: BinaryIO) -> None:
+    if verdict.thumbnail is not None:
+        verdict.columns["thumbnail_offset"] = _append(verdict.thumbnail, row, derived)
+        verdict.columns["thumbnail_length"] = len(verdict.thumbnail)
 
 
 def _append(stored: Body | bytes, row: WorkRow, derived: BinaryIO) -> int:

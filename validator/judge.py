@@ -1,6 +1,6 @@
 """One image from its bytes to its verdict: the steps of validation, in order.
 
-digest ▶ format ▶ header walk ▶ checks ▶ strip ▶ decode ▶ perceptual hash ▶ new pixels, if asked for
+digest ▶ format ▶ header walk ▶ checks ▶ strip ▶ decode ▶ perceptual hash ▶ new pixels, thumbnail, if asked for
 """
 
 from dataclasses import dataclass, field
@@ -10,8 +10,9 @@ from shared.recipe import ImageKind, Recipe
 from validator.checks import check, has_enough_bytes, is_allowed_format
 from validator.fingerprint import phash, sha256
 from validator.geometry import Geometry, ample_size, plan_resize
-from validator.pixels import OUT_OF_MEMORY, Pixels, decode
+from validator.pixels import OUT_OF_MEMORY, Pixels, decode, makes_pixels, preview
 from validator.rewrite import render, stored_kind, strip, upright_size
+from validator.thumbnail import fitting, thumbnail
 from validator.walk import Body, Picture, Rejection, kind_of, walk
 from validator.walk.exif import tags_of, to_json
 
@@ -26,6 +27,8 @@ class Verdict:
     columns: dict[str, Value] = field(default_factory=dict)
     #: None when rejected; a view of the fetched bytes from their start when nothing but a tail goes.
     stored: Body | bytes | None = None
+    #: A small JPEG of an accepted image, if one was asked for and could be made.
+    thumbnail: bytes | None = None
 
     @property
     def is_accepted(self) -> bool:
@@ -69,21 +72,40 @@ def _header(body: Body, picture: Picture) -> dict[str, Value]:
 
 def _derive(body: Body, picture: Picture, recipe: Recipe, verdict: Verdict) -> Verdict:
     geometry = plan_resize(*upright_size(picture), recipe)
-    makes_pixels = geometry is not None or stored_kind(picture, recipe, geometry) is not picture.kind
+    is_made_anew = geometry is not None or stored_kind(picture, recipe, geometry) is not picture.kind
     # Decoders see the image without metadata: a text that inflates to gigabytes costs nobody the picture.
     bare = strip(body, picture, keep_metadata=False)
-    ample = ample_size(geometry, *upright_size(picture))
-    if ample is not None and picture.orientation >= 5:
-        ample = ample[1], ample[0]
-    pixels = decode(bare, picture, recipe.depth, needs_image=makes_pixels, ample=ample)
+    small = None if is_made_anew else _small(picture, recipe)
+    shows = small is not None and makes_pixels(picture, recipe.depth)
+    ample = _ample(picture, geometry) if is_made_anew else small
+    pixels = decode(bare, picture, recipe.depth, needs_image=is_made_anew or shows, ample=ample)
     if isinstance(pixels, Rejection):
         return verdict.reject(pixels)
     if pixels.grey is not None:
         verdict.columns["phash"] = phash(pixels.grey, picture.orientation)
-    if makes_pixels:
+    if is_made_anew:
         return _store_pixels(body, picture, recipe, verdict, pixels, geometry)
+    if small is not None:
+        verdict.thumbnail = _thumbnail(pixels if shows else preview(bare, picture, small), picture, small)
     stored = strip(body, picture, keep_metadata=True) if recipe.keep_metadata else bare
     return _store(verdict, body, stored, picture.kind, upright_size(picture))
+
+
+def _ample(picture: Picture, geometry: Geometry | None) -> tuple[int, int] | None:
+    """The pixels that resizing needs, as the file has them; None: all."""
+    ample = ample_size(geometry, *upright_size(picture))
+    return (ample[1], ample[0]) if ample is not None and picture.orientation >= 5 else ample
+
+
+def _small(picture: Picture, recipe: Recipe) -> tuple[int, int] | None:
+    """The size of its thumbnail, before it is turned upright; None: there is to be none."""
+    return None if recipe.thumbnails is None else fitting((picture.width, picture.height), recipe.thumbnails)
+
+
+def _thumbnail(pixels: Pixels | None, picture: Picture, size: tuple[int, int]) -> bytes | None:
+    if pixels is None or pixels.image is None:
+        return None
+    return thumbnail(pixels.image, size=size, orientation=picture.orientation, profile=pixels.profile)
 
 
 def _store_pixels(
@@ -96,7 +118,10 @@ def _store_pixels(
         rendered = Rejection(Reason.DECODER_CRASHED, OUT_OF_MEMORY)
     if isinstance(rendered, Rejection):
         return verdict.reject(rendered)
-    return _store(verdict, body, rendered.body, rendered.kind, (rendered.width, rendered.height))
+    if recipe.thumbnails is not None:
+        size = fitting(rendered.size, recipe.thumbnails)
+        verdict.thumbnail = thumbnail(rendered.image, size=size, orientation=1, profile=None)
+    return _store(verdict, body, rendered.body, rendered.kind, rendered.size)
 
 
 def _store(verdict: Verdict, body: Body, stored: Body | bytes, kind: ImageKind, size: tuple[int, int]) -> Verdict:

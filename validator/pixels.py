@@ -68,6 +68,26 @@ def decode(
         return Rejection(Reason.CORRUPT_IMAGE, _one_line(f"{type(error).__name__}: {error}"))
 
 
+def makes_pixels(picture: Picture, depth: Depth) -> bool:
+    """Whether that depth decodes the picture such that a smaller one may come of the same decode at little cost."""
+    if picture.kind is ImageKind.JPEG:
+        return depth is Depth.STANDARD and picture.channels != 4
+    return depth is Depth.FULL or (depth is Depth.STANDARD and picture.pixels <= SMALL_PIXELS)
+
+
+def preview(body: Body | bytes, picture: Picture, ample: tuple[int, int]) -> Pixels | None:
+    """The first frame at about that size, for its looks alone; None for what cannot be decoded."""
+    try:
+        if picture.kind is not ImageKind.JPEG:
+            return _first_frame(body, kind=picture.kind)
+        opened = _open(body, ImageKind.JPEG)
+        opened.draft(None, ample)
+        opened.load()
+        return Pixels(image=opened, profile=opened.info.get("icc_profile"))
+    except Exception:  # as above; nothing hangs on it
+        return None
+
+
 def _decoder_for(
     picture: Picture, depth: Depth, *, needs_image: bool, ample: tuple[int, int] | None
 ) -> Callable[[Body | bytes], Pixels]:

@@ -50,8 +50,11 @@ class Rendered:
 
     body: bytes
     kind: ImageKind
-    width: int
-    height: int
+    image: Image.Image  #: the pixels that were encoded, in sRGB
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.size
 
 
 def stored_kind(picture: Picture, recipe: Recipe, geometry: Geometry | None) -> ImageKind:
@@ -65,6 +68,12 @@ def upright_size(picture: Picture) -> tuple[int, int]:
     if picture.orientation >= 5:
         return picture.height, picture.width
     return picture.width, picture.height
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture turned as a viewer shows it."""
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def strip(body: Body, picture: Picture, *, keep_metadata: bool) -> Body | bytes:
@@ -93,15 +102,14 @@ def render(
     too_large = _check_target(size, kind, recipe)
     if too_large is not None:
         return too_large
-    turn = _TURNS.get(picture.orientation)
-    image = pixels.image if turn is None else pixels.image.transpose(turn)
+    image = upright(pixels.image, picture.orientation)
     if geometry is not None:
         image = _resized(image, geometry, upright_size(picture))
     image = to_srgb(image, pixels.profile)
     if geometry is not None and geometry.canvas != image.size:
         image = _padded(image, geometry)
     block = clean_block(memoryview(exif), 1) if recipe.keep_metadata else b""
-    return Rendered(_encoded(image, kind, recipe.encode_quality, block), kind, *image.size)
+    return Rendered(_encoded(image, kind, recipe.encode_quality, block), kind, image)
 
 
 def _kept(body: Body, picture: Picture, *, keep_metadata: bool) -> Sequence[Span]:

@@ -34,7 +34,17 @@ _JOURNAL = "journal"
 #: What a chunk's images leave of the stage's deadline for reading, writing and starting decoders.
 _MARGIN = timedelta(minutes=1)
 #: Columns that only speak of stored bytes.
-_STORED = ("derived", "offset", "length", "stored_format", "stored_sha256", "width", "height")
+_STORED = (
+    "derived",
+    "offset",
+    "length",
+    "stored_format",
+    "stored_sha256",
+    "width",
+    "height",
+    "thumbnail_offset",
+    "thumbnail_length",
+)
 
 
 @asynccontextmanager

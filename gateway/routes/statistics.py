@@ -22,7 +22,7 @@ _MOST_BYTES = 1024**2
 @routes.get(
     "/{job_id}/statistics",
     operation_id="getStatistics",
-    responses=problems(Code.NOT_FOUND, Code.DESTINATION_REFUSED, Code.STORE_UNAVAILABLE),
+    responses=problems(Code.NOT_FOUND, Code.NO_STATISTICS, Code.DESTINATION_REFUSED, Code.STORE_UNAVAILABLE),
 )
 async def get_statistics(job_id: JobId, caller: Reader, request: Request) -> Statistics:
     """The job's dataset in figures, over all of its revisions; the same as `statistics.json` at the destination.

@@ -96,6 +96,11 @@ class Choices:
         bool, Option("--keep-metadata", help="Keep EXIF, XMP and comments.", rich_help_panel=_STORED)
     ] = False
 
+    thumbnails: Annotated[
+        int | None,
+        Option(min=16, max=512, help="Keep small JPEGs too, of this longer edge in pixels.", rich_help_panel=_STORED),
+    ] = None
+
     no_robots: Annotated[bool, Option("--no-robots", help="Do not ask robots.txt.", rich_help_panel=_FETCHING)] = False
     no_opt_out: Annotated[
         bool, Option("--no-opt-out", help="Ignore X-Robots-Tag and TDM reservations.", rich_help_panel=_FETCHING)

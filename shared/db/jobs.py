@@ -385,6 +385,18 @@ async def ended_chunks(
     return [EndedChunk(**row._mapping) for row in found]
 
 
+async def ended_chunk_with(connection: AsyncConnection, job_id: UUID, *, row: int) -> EndedChunk | None:
+    """The ended chunk of the job that holds the row of that number, if one does."""
+    found = await connection.execute(
+        text("""
+            SELECT ordinal, round, rows, purged_to FROM chunks
+            WHERE job_id = :job AND first_row <= :row AND state = ANY(:ended) ORDER BY ordinal DESC LIMIT 1"""),
+        {"job": job_id, "row": row, "ended": sorted(FINAL_STATES)},
+    )
+    chunk = found.one_or_none()
+    return None if chunk is None else EndedChunk(**chunk._mapping)
+
+
 async def tell(connection: AsyncConnection, job_id: UUID) -> None:
     """Tells who listens that a job has changed; heard when the transaction is committed."""
     await connection.execute(text("SELECT pg_notify(:channel, :job)"), {"channel": CHANNEL, "job": str(job_id)})

@@ -25,7 +25,7 @@ from shared.manifest.formats import ENDINGS
 from shared.reasons import REASONS
 
 JOB = "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11"
-TAKEDOWN, CHUNK, POISON = 77, 88, 99
+TAKEDOWN, CHUNK, POISON, ROW = 77, 88, 99, 55
 STAGE, ENTRY, KEY = "validate", "tidy_spool", "a1b2c3d4"
 TENANT = "11111111-3d0b-4b2e-9f1c-0d6f3c8f7a11"
 WEBHOOK, DELIVERY = "0c8b5a52-4b5f-4f0e-8a52-7d8f5f1e2a01", "0c8b5a52-4b5f-4f0e-8a52-7d8f5f1e2a02"
@@ -68,6 +68,7 @@ CALLS: tuple[Call[Any], ...] = (
     calls.images(JOB, words.ImageStatus.REJECTED, "bad_url", "cursor"),
     calls.objects(JOB, 60, "cursor"),
     calls.statistics(JOB),
+    calls.thumbnail(JOB, ROW),
     calls.move(JOB, "cancel"),
     calls.move(JOB, "pause"),
     calls.move(JOB, "resume"),
@@ -125,6 +126,7 @@ def openapi() -> dict[str, Any]:
 def test_the_gateway_offers_each_call_with_its_parameters(call: Call[Any], openapi: dict[str, Any]) -> None:
     path = call.path.replace(JOB, "{job_id}").replace(str(TAKEDOWN), "{takedown_id}")
     path = path.replace(str(CHUNK), "{chunk_id}").replace(str(POISON), "{poison_id}")
+    path = path.replace(f"/{ROW}/", "/{row}/")
     path = path.replace(STAGE, "{stage}").replace(ENTRY, "{name}")
     path = path.replace(UPLOAD, "{upload_id}")
     path = path.replace(MANIFEST, "{manifest_id}").replace(CHECK, "{check_id}")

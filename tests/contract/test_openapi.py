@@ -27,6 +27,7 @@ OPERATIONS = {
     "listImages": ("get", "/v1/jobs/{job_id}/images"),
     "listObjects": ("get", "/v1/jobs/{job_id}/objects"),
     "getStatistics": ("get", "/v1/jobs/{job_id}/statistics"),
+    "getThumbnail": ("get", "/v1/jobs/{job_id}/images/{row}/thumbnail"),
     "streamJob": ("get", "/v1/jobs/{job_id}/events"),
     "uploadManifest": ("post", "/v1/manifests"),
     "createWebhook": ("post", "/v1/webhooks"),

@@ -56,6 +56,8 @@ PACE = {
 END_LIMIT_SECONDS = 150.0
 #: In the second chunk.
 HELD_ROW = 600
+#: What jobs ask for: whatever dies, thumbnails are under the same promises as images.
+SMALL_TOO = '{"thumbnails": 32}'
 #: A held picture is waited for.
 PATIENT = '{"url_deadline_seconds": 300}'
 
@@ -266,7 +268,7 @@ class World:
         if service := self._doomed.pop(point, None):
             await asyncio.to_thread(service.process.wait, 30)
 
-    async def submit(self, rows: int = ROWS, *, recipe: str = "{}", destination: Path | str | None = None) -> UUID:
+    async def submit(self, rows: int = ROWS, *, recipe: str = SMALL_TOO, destination: Path | str | None = None) -> UUID:
         """A new job over that many rows."""
         self._jobs += 1
         self.mended_at = monotonic()

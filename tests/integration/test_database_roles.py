@@ -115,6 +115,7 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "cancel": partial(jobs.cancel, **place),
         "in_flight": partial(jobs.in_flight, job_ids=[scene.job]),
         "objects": partial(jobs.objects, **place, after="", limit=9),
+        "ended_chunk_with": partial(jobs.ended_chunk_with, job_id=scene.job, row=0),
         "ended_chunks": partial(jobs.ended_chunks, job_id=scene.job, start=0, limit=9),
         "forget": partial(_cancelled_and_forgotten, scene=scene),
         "upload": partial(uploads.add, tenant_id=scene.tenant, filename="", key="", size_bytes=0, sha256=""),

@@ -27,9 +27,10 @@ OURS = (
     "data/png/r000-000001.tar",
     "data/r001-000002-0123456789abcdef.tar",
     "index/r000-000000.parquet",
+    "thumbnails/r000-000000.parquet",
     "index/r001-000012-1.parquet",
 )
-THEIRS = ("notes.txt", "data/raw/cat.jpg", "index/mine.parquet")
+THEIRS = ("notes.txt", "data/raw/cat.jpg", "index/mine.parquet", "thumbnails/mine.parquet")
 
 
 @pytest.fixture

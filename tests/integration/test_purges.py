@@ -30,10 +30,17 @@ from tests.core import Board, board_at, scheduler_settings
 from tests.system import System, until
 from tests.upload_bench import Bench, Row, jpeg, missing, png
 
-ROWS = [jpeg(20, caption="Jane"), missing(caption="Jane too"), jpeg(24), png(28), jpeg(32)]
+ROWS = [
+    jpeg(20, caption="Jane", small=jpeg(3).body),
+    missing(caption="Jane too"),
+    jpeg(24, small=jpeg(4).body),
+    png(28),
+    jpeg(32, small=jpeg(5).body),
+]
 INDEX = "index/r000-000000.parquet"
 ORIGINAL = Recipe(output_format=OutputFormat.WEBDATASET, image_format=ImageFormat.ORIGINAL)
-RECIPES = [Recipe(), ORIGINAL, Recipe(output_format=OutputFormat.PARQUET)]
+SMALL_TOO = Recipe(thumbnails=64)
+RECIPES = [SMALL_TOO, ORIGINAL, Recipe(output_format=OutputFormat.PARQUET, thumbnails=64)]
 
 
 @pytest.fixture
@@ -87,7 +94,7 @@ class Stored:
             for key, body in bodies.items()
             if key.startswith("index/") or key.endswith((".tar", ".parquet"))
         }
-        in_data = sum(len(body) for key, body in bodies.items() if key.startswith(("data/", "index/")))
+        in_data = sum(len(body) for key, body in bodies.items() if key.startswith(("data/", "index/", "thumbnails/")))
         assert chunk.stored_bytes == in_data
         assert await self.board.one("SELECT stored_bytes FROM jobs WHERE id = :job", job=self.job) == in_data
         manifest = json.loads(bodies[MANIFEST_KEY])
@@ -180,12 +187,14 @@ async def test_what_a_purge_names_goes_and_the_rest_stays(
     await carried_out(resources)
 
     bodies, index = await dataset.bodies(), await dataset.index()
-    assert image_of(ROWS[0].body, bodies) == []
+    assert image_of(ROWS[0].body, bodies) == image_of(ROWS[0].small or b"", bodies) == []
     assert not any(b"Jane\n" in body or b"origin.test/0" in body for body in bodies.values())
     assert [row["reason"] for row in index] == ["taken_down", "http_not_found", None, None, None]
     assert [row["url"] for row in index] == [None, *(f"http://origin.test/{row}" for row in range(1, 5))]
     for row in index[2:]:
         assert image_of(ROWS[row["row"]].body, bodies) == [row["path"]], "the others lie where the index says"
+        if recipe.thumbnails and (small := ROWS[row["row"]].small):
+            assert image_of(small, bodies) == [row["thumbnail_path"]]
     await dataset.is_consistent()
     assert await progress_of(board, takedown) == Progress(chunks_left=0, images_removed=1)
     assert await board.one("SELECT purged_at IS NOT NULL FROM blocked")
@@ -207,7 +216,7 @@ async def test_a_second_purge_may_take_all_that_is_left(
     await carried_out(resources)
 
     assert [row["reason"] for row in await dataset.index()] == ["taken_down"] * len(ROWS)
-    assert [key for key in await dataset.bodies() if key.startswith("data/")] == []
+    assert [key for key in await dataset.bodies() if key.startswith(("data/", "thumbnails/"))] == []
     await dataset.is_consistent()
     assert (await progress_of(board, host)).images_removed == 3
 
@@ -286,7 +295,7 @@ async def test_a_destination_that_refuses_keeps_no_other_waiting(
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("recipe", [Recipe(), ORIGINAL], ids=lambda recipe: recipe.output_format.value)
+@pytest.mark.parametrize("recipe", [SMALL_TOO, ORIGINAL], ids=lambda recipe: recipe.output_format.value)
 async def test_a_purge_interrupted_between_any_two_steps_ends_as_if_it_had_not_been(
     board: Board, resources: Resources, tmp_path: Path, database_url: str, redis_url: str, recipe: Recipe
 ) -> None:

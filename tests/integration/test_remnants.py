@@ -24,7 +24,11 @@ from tests.invariants import files_below
 ROWS = 4
 #: Of the chunk: loose files, with and without metadata, and shards of two kinds, one cut by a purge.
 LEFT = {
-    "files": ["data/r000-000000/000000000.jpg", "data/r000-000000/metadata.parquet"],
+    "files": [
+        "data/r000-000000/000000000.jpg",
+        "data/r000-000000/metadata.parquet",
+        "thumbnails/r000-000000.parquet",
+    ],
     "webdataset": ["data/r000-000000.tar", "data/r000-000000-0123456789abcdef.tar"],
     "parquet": ["data/r000-000000.parquet"],
 }
@@ -51,7 +55,7 @@ async def ended_in_upload(
     rows = [{"row": number, "url": f"https://a.example/{number}", "caption": None} for number in range(ROWS)]
     plan = to_stream(pa.Table.from_pylist(rows, schema=SOURCE))
     await resources.spool.create("plans/none", plan, content_type="x/y", sha256="0" * 64)
-    recipe = f'{{"output_format": "{form}"}}'
+    recipe = f'{{"output_format": "{form}", "thumbnails": 64}}'
     (chunk,) = await board.chunks_of(await board.job(rows=ROWS, destination=str(place), recipe=recipe))
     await board.run("UPDATE chunks SET part_length = :length", length=len(plan))
     claim = await board.claimed(UPLOAD, chunk)

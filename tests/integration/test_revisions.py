@@ -1,5 +1,6 @@
 """A dataset that grows, through the running services: rows are retried, others appended, and one truth is left."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -9,16 +10,18 @@ from uuid import UUID
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from pydantic import SecretStr
 
 from gateway.credentials import Scope
 from gateway.keys import create
-from pixcrawler import AsyncClient, ConflictError, JobState, Source
+from pixcrawler import AsyncClient, ConflictError, JobState, NotFoundError, Source
 from pixcrawler.models import AppendRequest
 from shared.db.session import open_engine
 from shared.pipeline import Tier
 from tests.core import Board, board_at
 from tests.images import jpeg
+from tests.invariants import objects_do_not_match
 from tests.origin import Origin, Request, Wire
 from tests.system import System
 
@@ -106,7 +109,9 @@ async def test_a_dataset_is_retried_and_appended_to_without_fetching_the_rest_ag
     destination = tmp_path / "cats"
     with system.running("downloader", "validator", "uploader", "scheduler", "gateway") as (*_, gateway):
         urls = [pictures.url(number) for number in range(ROWS)]
-        first = await board.submit(system.spool, urls, destination, recipe='{"attempts": 1, "robots": false}')
+        first = await board.submit(
+            system.spool, urls, destination, recipe='{"attempts": 1, "robots": false, "thumbnails": 32}'
+        )
         key = await key_of(board, first, database_url)
         async with AsyncClient(f"http://127.0.0.1:{gateway.api_port}", key) as client:
             built = await client.wait(first, timeout_seconds=PATIENCE_SECONDS)
@@ -131,10 +136,19 @@ async def test_a_dataset_is_retried_and_appended_to_without_fetching_the_rest_ag
             appended = (await client.append(first, AppendRequest(source=more))).job
             grown = await client.wait(appended.id, timeout_seconds=PATIENCE_SECONDS)
             told = await client.statistics(first)
+            small = [
+                await client.thumbnail(job, row) for job, row in ((first, 0), (retried.id, 3), (appended.id, ROWS + 1))
+            ]
+            with pytest.raises(NotFoundError) as without:
+                await client.thumbnail(first, 9)
+            assert without.value.code == "no_thumbnail"
 
     assert (grown.revision, grown.accepted, grown.rejected) == (2, 2, {"duplicate": 1})
     rows = newest_rows(destination)
     assert sorted(rows) == list(range(ROWS + 3))
+    assert all(max(Image.open(io.BytesIO(body)).size) == 32 for body in small)
+    assert all((row["thumbnail_path"] is None) == (row["path"] is None) for row in rows.values())
+    assert objects_do_not_match(destination) == []
     assert rows[ROWS]["duplicate_of"] == 3, "what a retry stored is respected"
     assert totals(destination) == outcomes(destination) == Counter({"": ROWS + 1, "http_not_found": 1, "duplicate": 1})
     assert (told.revision, told.rows, told.rejected_by_reason) == (2, ROWS + 3, {"duplicate": 1, "http_not_found": 1})

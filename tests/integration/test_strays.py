@@ -26,7 +26,11 @@ from tests.core import Board, board_at, scheduler_settings
 
 ROWS = 4
 NAMED = {"data/r000-000000/000000000.jpg", "data/r000-000000/metadata.parquet", index_key(0, 0, 0)}
-STRAYS = {"data/r000-000000/000000001.jpg", "data/r000-000000/000000002.png"}
+STRAYS = {
+    "data/r000-000000/000000001.jpg",
+    "data/r000-000000/000000002.png",
+    "thumbnails/r000-000000.parquet",
+}
 #: A later chunk's, one whose name begins alike, the papers, and somebody's own.
 OTHERS = {"data/r000-000001/000000004.jpg", "data/r000-0000001.tar", "dataset.json", "notes/r000-000000/mine.txt"}
 STAYED = "UPDATE strays SET seen_at = now() - interval '8 days'"
@@ -109,7 +113,7 @@ async def scene(
 
 
 async def complete_chunk(board: Board, place: str) -> Claim:
-    (chunk,) = await board.chunks_of(await board.job(rows=ROWS, destination=place))
+    (chunk,) = await board.chunks_of(await board.job(rows=ROWS, destination=place, recipe='{"thumbnails": 64}'))
     claim = await board.claimed(UPLOAD, chunk)
     await board.advance(UPLOAD, claim)
     await board.run("UPDATE chunks SET state = 'completed', ended_at = now() - interval '2 days'")

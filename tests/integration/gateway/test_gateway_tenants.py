@@ -63,6 +63,7 @@ PATH = {
     "stage": "download",
     "tenant_id": "6d0dd1a5-3d0b-4b2e-9f1c-0d6f3c8f7a11",
     "key_id": "a1b2c3d4",
+    "row": "0",
 }
 CASES: dict[str, Case] = {
     "submitJob": Case(
@@ -80,6 +81,7 @@ CASES: dict[str, Case] = {
     "listImages": Case(READ, to_stranger=404),
     "listObjects": Case(READ, to_stranger=404),
     "getStatistics": Case(READ, to_stranger=404),
+    "getThumbnail": Case(READ, to_stranger=404),
     "streamJob": Case(READ, to_stranger=404),
     "uploadManifest": Case(WRITE, params={"filename": "urls.txt"}, content=b"https://example.com/a.jpg"),
     "beginUpload": Case(WRITE, json={"filename": "urls.txt"}),
