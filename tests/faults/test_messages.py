@@ -57,14 +57,14 @@ async def poison(ours: World) -> list[str]:
 
 
 async def test_a_bell_heard_fifty_times_in_parallel_is_answered_once(ours: World, app: Celery) -> None:
-    ours.remove("downloader")
-    job = await ours.submit()
+    async with ours.with_deaf_downloader():
+        job = await ours.submit()
 
-    async def is_ready() -> bool:
-        states = await ours.board.run("SELECT state FROM chunks WHERE job_id = :job", job=job)
-        return [row.state for row in states] == ["download_ready"] * 3
+        async def is_ready() -> bool:
+            states = await ours.board.run("SELECT state FROM chunks WHERE job_id = :job", job=job)
+            return [row.state for row in states] == ["download_ready"] * 3
 
-    await until("all chunks wait for a downloader", is_ready, limit_seconds=60)
+        await until("all chunks wait for a downloader", is_ready, limit_seconds=60)
 
     first, *_ = await ours.board.chunks_of(job)
     for _ in range(50):
@@ -196,19 +196,13 @@ async def has_poison(ours: World) -> bool:
 
 @long
 async def test_a_bell_signed_with_a_foreign_key_is_kept_and_not_obeyed(ours: World, app: Celery) -> None:
-    ours.remove("downloader")
-    job = await ours.submit(20)
-
-    async def is_ready() -> bool:
-        return [row.state for row in await ours.board.run("SELECT state FROM chunks WHERE job_id = :job", job=job)] == [
-            "download_ready"
-        ]
-
-    await until("the chunk waits", is_ready)
+    async with ours.with_deaf_downloader():
+        job = await ours.submit(20)
+        await until("the chunk waits", lambda: waits(ours, job))
     with ours.instead("downloader", {"PIXCRAWLER_BELL_KEY": "known-to-this-worker-alone-" * 2}):
         await until("the unsigned bell is kept", lambda: has_poison(ours))
     assert await poison(ours) == ["signature: missing"]
-    assert await is_ready()
+    assert await waits(ours, job)
 
     ours.mend()
     await ours.has_ended(job)
@@ -219,9 +213,9 @@ async def test_a_message_of_the_next_or_the_last_version_of_a_service_is_answere
     ours: World, app: Celery, field: str
 ) -> None:
     """A newer one may say more, and an older one less, than the worker knows."""
-    ours.remove("downloader")
-    job = await ours.submit(20)
-    await until("the chunk waits", lambda: waits(ours, job))
+    async with ours.with_deaf_downloader():
+        job = await ours.submit(20)
+        await until("the chunk waits", lambda: waits(ours, job))
     (chunk,) = await ours.board.chunks_of(job)
     told = {**READABLE, "version": 1, "chunk": chunk, "job": str(job)}
     if field == "added":

@@ -29,11 +29,12 @@ import asyncpg
 from PIL import Image
 from redis import Redis
 
+from shared.db import cells
 from shared.db.session import Connection, transaction
 from shared.errors import DatabaseUnavailable
-from shared.pipeline import JobState
+from shared.pipeline import DEFAULT_CELL, JobState
 from tests.contract.stores import s3_client
-from tests.core import Board, board_at
+from tests.core import ROOMY, Board, board_at
 from tests.faults import recovery
 from tests.invariants import broken_promises, result_of
 from tests.origin import Origin, Request, Wire
@@ -54,6 +55,7 @@ PACE = {
     "PIXCRAWLER_STALL_SECONDS": "120",
 }
 END_LIMIT_SECONDS = 150.0
+DEAF = "downloader-deaf"
 #: In the second chunk.
 HELD_ROW = 600
 #: What jobs ask for: whatever dies, thumbnails are under the same promises as images.
@@ -251,6 +253,21 @@ class World:
         if service and _is_alive(service):
             _continue(service)
             service.stop()
+
+    @asynccontextmanager
+    async def with_deaf_downloader(self) -> AsyncIterator[None]:
+        """A downloader reports, so that chunks are let in, and hears no bell."""
+        self.remove("downloader")
+        async with transaction(self.board.engine) as connection:
+            await cells.report(connection, DEFAULT_CELL, DEAF, "nowhere", ROOMY)
+        await self.board.run(
+            "UPDATE cells SET seen_at = seen_at + interval '1 hour' WHERE worker = :worker", worker=DEAF
+        )
+        try:
+            yield
+        finally:
+            async with transaction(self.board.engine) as connection:
+                await cells.withdraw(connection, DEFAULT_CELL, DEAF)
 
     def wake(self, name: str) -> None:
         """A service that a fail-point stopped goes on, as if nothing had happened."""
