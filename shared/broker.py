@@ -39,6 +39,8 @@ from shared.trace import Trace
 log = structlog.get_logger(__name__)
 
 _EXCHANGE: Exchange = Exchange("pixcrawler", type="direct", durable=True)  # type: ignore[no-untyped-call]
+#: By Celery's default: what workers tell Flower, which is no task and is not answered.
+_EVENTS = "celeryev"
 #: Celery's limits are back-stops behind the stage's own deadline.
 _SOFT_LIMIT_AFTER = 30
 _HARD_LIMIT_AFTER = 90
@@ -127,18 +129,26 @@ class _RabbitChannel(pyamqp.Channel):
     """Drops what is no message of Celery's, which would end this worker, and after it each that it is pushed to."""
 
     def _on_basic_deliver(self, tag: str, delivery: int, again: bool, exchange: str, key: str, message: Any) -> None:
-        try:
-            raw = message.body if isinstance(message.body, bytes) else message.body.encode()
-            _refuse_oversized(raw)
-            args, kwargs, _ = json.loads(raw)
-            if not (isinstance(args, list) and isinstance(kwargs, dict)):
-                raise ValueError("not what a task is called with")
-        except (ValueError, TypeError) as error:
-            metrics.poison.labels(stage="unknown").inc()
-            log.error("message_dropped", error=type(error).__name__)
-            self.basic_reject(delivery, requeue=False)
-        else:
+        wrong = None if exchange == _EVENTS else _why_no_bell(message.body)
+        if wrong is None:
             super()._on_basic_deliver(tag, delivery, again, exchange, key, message)
+        else:
+            metrics.poison.labels(stage="unknown").inc()
+            log.error("message_dropped", error=wrong)
+            self.basic_reject(delivery, requeue=False)
+
+
+def _why_no_bell(body: bytes | str) -> str | None:
+    """What is wrong with a body that Celery could not make a call of."""
+    try:
+        raw = body if isinstance(body, bytes) else body.encode()
+        _refuse_oversized(raw)
+        args, kwargs, _ = json.loads(raw)
+        if not (isinstance(args, list) and isinstance(kwargs, dict)):
+            raise ValueError("not what a task is called with")
+    except (ValueError, TypeError) as error:
+        return type(error).__name__
+    return None
 
 
 class _RabbitConnection(pyamqp.Connection):

@@ -112,6 +112,34 @@ async def test_rubbish_in_a_queue_harms_no_worker(ours: World, rabbitmq: RabbitM
     assert ours.dead() == []
 
 
+async def test_what_workers_tell_flower_is_heard_over_rabbitmq(ours: World, rabbitmq: RabbitMQ) -> None:
+    app = build_app(Settings.model_validate({"broker_url": rabbitmq.url}))
+    heard: dict[str, str] = {}
+
+    def hear() -> None:
+        def note(event: dict[str, str]) -> None:
+            heard[event["type"]] = event["hostname"]
+            receiver.should_stop = "task-succeeded" in heard
+
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"*": note})
+            receiver.capture(limit=None, timeout=90, wakeup=False)
+
+    async def is_at_work() -> bool:
+        return "worker-heartbeat" in heard
+
+    with ours.instead("downloader", {"PIXCRAWLER_TASK_EVENTS": "true"}):
+        hearing = asyncio.create_task(asyncio.to_thread(hear))
+        await until("the worker is heard", is_at_work)
+        job = await ours.submit()
+        await hearing
+    app.close()
+    ours.mend()
+
+    assert heard["task-received"].startswith("downloader-")
+    await ours.has_kept_its_promises(job)
+
+
 async def test_a_bell_is_rung_by_tls_and_only_to_a_server_that_is_trusted(
     ours: World, rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
