@@ -143,7 +143,7 @@ async def test_an_origin_that_falls_silent_is_left_alone_and_costs_no_row_when_i
     """It is away until the downloader has noticed and leaves it alone."""
     downloader = ours.start("downloader", **LEFT_ALONE)
     ours.origin.hold(HELD_ROW)
-    job = await ours.submit(recipe='{"url_deadline_seconds": 15}')
+    job = await ours.submit(recipe='{"thumbnails": 32, "url_deadline_seconds": 15}')
     await asyncio.wait_for(ours.origin.is_holding.wait(), timeout=60)
 
     ours.origin.fall_silent()

@@ -61,7 +61,7 @@ HELD_ROW = 600
 #: What jobs ask for: whatever dies, thumbnails are under the same promises as images.
 SMALL_TOO = '{"thumbnails": 32}'
 #: A held picture is waited for.
-PATIENT = '{"url_deadline_seconds": 300}'
+PATIENT = '{"thumbnails": 32, "url_deadline_seconds": 300}'
 
 
 class PictureOrigin(Origin):
