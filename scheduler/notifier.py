@@ -12,10 +12,12 @@ import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 from uuid import UUID
 
 import structlog
 
+from shared import metrics
 from shared.db import deliveries, leader
 from shared.db.deliveries import Due
 from shared.db.leader import Term
@@ -34,6 +36,14 @@ _LAST_SECONDS = 3.0
 _GONE = 410
 
 log = structlog.get_logger(__name__)
+
+
+class Outcome(StrEnum):
+    """How an attempt to deliver ended."""
+
+    DELIVERED = "delivered"
+    PUT_OFF = "put_off"  #: to be tried again after a pause
+    GIVEN_UP = "given_up"  #: the webhook is disabled
 
 
 class Notifier:
@@ -100,10 +110,13 @@ class Notifier:
         return self._egress.post(delivery.url, body, signed, seconds=_SECONDS)
 
     async def _note(self, term: Term, delivery: Due, status: int | None, error: str) -> None:
+        outcome = Outcome.DELIVERED
         async with leader.leading(self._resources.engine, term) as connection:
             if not error and status is not None:
                 await deliveries.note_delivered(connection, delivery, status=status)
             else:
                 pause = None if status == _GONE else pause_after(delivery.attempts + 1, random.random())
                 await deliveries.note_failure(connection, delivery, status=status, error=error, pause=pause)
+                outcome = Outcome.GIVEN_UP if pause is None else Outcome.PUT_OFF
+        metrics.notices.labels(outcome=outcome.value).inc()
         log.info("notice_not_sent" if error else "notice_sent", delivery=str(delivery.id), status=status)

@@ -15,6 +15,7 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from scheduler.admission import STALE, Shut
+from scheduler.notifier import Outcome
 from shared import metrics
 from shared.broker import BrokerUnavailable, queue_lengths
 from shared.db import cells, failed, figures, poison, slots, stages
@@ -44,6 +45,7 @@ class Truth:
     backlog: Mapping[str, figures.Backlog]
     reports: Sequence[Report]
     paused: Collection[str]
+    owed: figures.Owed
     waiting_set: int | None
     queued: Mapping[str, int] | None
 
@@ -67,6 +69,7 @@ async def read_truth(resources: Resources, app: Celery) -> Truth:
             backlog=await figures.backlog_by_tier(connection),
             reports=await cells.reports(connection),
             paused=await stages.paused(connection),
+            owed=await figures.owed(connection),
             waiting_set=waiting_set,
             queued=queued,
         )
@@ -90,6 +93,7 @@ def show_truth(truth: Truth, shut: Shut | None) -> None:
     """Lets /metrics tell this reading; `shut` is why nothing is admitted now."""
     _show_rows(truth)
     _show_queues(truth)
+    _show_notices(truth.owed)
     _show_admission(truth, shut)
     _show_cells([report for report in truth.reports if report.age <= STALE])
     metrics.dependency_up.labels(server="redis").set(truth.waiting_set is not None)
@@ -106,6 +110,8 @@ def begin_series(chores: Iterable[str]) -> None:
             metrics.bells.labels(stage=stage.name, why=why, result=result)
     for chore in chores:
         metrics.chores_hindered.labels(chore=chore)
+    for outcome in Outcome:
+        metrics.notices.labels(outcome=outcome.value)
     for tier in Tier:
         metrics.admission_wait.labels(tier=tier.value)
     for what in ("dead_cell", "waiting_set", "left_open", "remnants", "strays"):
@@ -139,6 +145,12 @@ def _show_queues(truth: Truth) -> None:
     for name, messages in (truth.queued or {}).items():
         metrics.queue_messages.labels(stage=name).set(messages)
     metrics.waiting_set.set(float("nan") if truth.waiting_set is None else truth.waiting_set)
+
+
+def _show_notices(owed: figures.Owed) -> None:
+    metrics.notices_waiting.set(owed.waiting)
+    metrics.notices_late.set(owed.late_seconds)
+    metrics.webhooks_disabled.set(owed.disabled)
 
 
 def _show_admission(truth: Truth, shut: Shut | None) -> None:

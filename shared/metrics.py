@@ -136,6 +136,14 @@ backlog_oldest = _truth(
 backlog_unserved = _truth(
     "pixcrawler_backlog_unserved_seconds", "The longest a waiting tenant has gone without a chunk let in", "tier"
 )
+notices_waiting = _truth("pixcrawler_notices_waiting", "Deliveries to webhooks that are still to be made")
+notices_late = _truth(
+    "pixcrawler_notices_late_seconds",
+    "How long the delivery that has been due longest has waited, to a webhook that neither rests nor is disabled",
+)
+webhooks_disabled = _truth(
+    "pixcrawler_webhooks_disabled", "Webhooks to which nothing is sent any more, because a delivery was given up"
+)
 admission_shut = _truth("pixcrawler_admission_shut", "1 for the reason nothing is admitted", "reason")
 workers = _truth("pixcrawler_workers", "Workers of a stage that reported lately, by cell", "stage", "cell")
 work_free_bytes = _truth("pixcrawler_work_free_bytes", "Free bytes of a cell's work volume", "cell")
@@ -162,6 +170,7 @@ admission_wait = Histogram(
 )
 leases_expired = Counter("pixcrawler_leases_expired_total", "Chunks taken from workers that fell silent", ["stage"])
 images_purged = Counter("pixcrawler_images_purged_total", "Stored images deleted because they were taken down")
+notices = Counter("pixcrawler_notices_total", "Attempts to deliver to a webhook, by how they ended", ["outcome"])
 strays = Counter("pixcrawler_strays_total", "Objects that no index names, when they are first seen")
 mended = Counter("pixcrawler_mended_total", "What the scheduler put right, beside leases and bells", ["what"])
 dependency_up = Gauge("pixcrawler_dependency_up", "Whether a server answered the scheduler when last asked", ["server"])

@@ -242,6 +242,25 @@ SCHEDULER = Dashboard(
             ),
         ),
         Row(
+            title="Webhooks",
+            panels=(
+                _lines(
+                    "Attempts to deliver by outcome",
+                    (_rate("pixcrawler_notices_total", "outcome"), "{{outcome}}"),
+                    unit="cps",
+                    description="`put_off` comes again after a pause; `given_up` has disabled its webhook",
+                ),
+                _lines("Deliveries to be made", (_told("pixcrawler_notices_waiting"), "deliveries")),
+                _one(
+                    "Longest due",
+                    _told("pixcrawler_notices_late_seconds"),
+                    unit="s",
+                    description="Of deliveries to webhooks that neither rest after a failure nor are disabled",
+                ),
+                _one("Disabled webhooks", _told("pixcrawler_webhooks_disabled")),
+            ),
+        ),
+        Row(
             title="Its chores",
             panels=(
                 _lines("Time of a chore", *_quantiles("pixcrawler_chore_seconds", "chore"), unit="s"),

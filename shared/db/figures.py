@@ -56,6 +56,30 @@ async def oldest_ready(connection: AsyncConnection) -> Mapping[str, float]:
     return {row.state: max(0.0, float(row.seconds)) for row in rows if row.seconds is not None}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Owed:
+    """What is owed to webhooks."""
+
+    waiting: int
+    #: Of what could be sent now.
+    late_seconds: float
+    disabled: int  #: webhooks that were given up
+
+
+async def owed(connection: AsyncConnection) -> Owed:
+    row = (
+        await connection.execute(
+            text("""
+                SELECT count(*) AS waiting, coalesce(max(extract(epoch FROM clock_timestamp() - next_attempt_at))
+                        FILTER (WHERE disabled_at IS NULL AND (rests_until IS NULL OR rests_until < clock_timestamp())),
+                        0) AS late_seconds,
+                    (SELECT count(*) FROM webhooks WHERE disabled_at IS NOT NULL) AS disabled
+                FROM webhook_deliveries JOIN webhooks ON webhooks.id = webhook_id WHERE state = 'pending'""")
+        )
+    ).one()
+    return Owed(waiting=row.waiting, late_seconds=max(0.0, float(row.late_seconds)), disabled=row.disabled)
+
+
 async def backlog_by_tier(connection: AsyncConnection) -> Mapping[str, Backlog]:
     """What waits for admission, by tier; a tier with nothing waiting is left out."""
     rows = await connection.execute(

@@ -291,6 +291,7 @@ def scheduler_statements(scene: Scene) -> dict[str, Statement]:
         "jobs_by_state": figures.jobs_by_state,
         "chunks_by_state": figures.chunks_by_state,
         "oldest_ready": figures.oldest_ready,
+        "owed": figures.owed,
         "backlog_by_tier": figures.backlog_by_tier,
         "cancel_chunks": _cancels_chunks,
         "leave_dead_cells": partial(sweeps.leave_dead_cells, silent_for=silent),

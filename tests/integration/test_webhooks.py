@@ -9,11 +9,13 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 
 from pixcrawler.webhooks import verify
 from scheduler.leadership import Leadership
-from scheduler.notifier import Notifier
-from shared.db import deliveries, lifecycle, webhooks
+from scheduler.notifier import Notifier, Outcome
+from shared.db import deliveries, figures, lifecycle, webhooks
+from shared.db.figures import Owed
 from shared.db.leader import Term
 from shared.db.session import transaction
 from shared.egress import Egress
@@ -106,6 +108,10 @@ class Office:
     async def let_time_pass(self) -> None:
         await self.board.run("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE state = 'pending'")
         await self.board.run("UPDATE webhooks SET rests_until = NULL")
+
+    async def owed(self) -> Owed:
+        async with transaction(self.board.engine) as connection:
+            return await figures.owed(connection)
 
     async def record(self) -> list[deliveries.Delivery]:
         async with transaction(self.board.engine) as connection:
@@ -201,6 +207,30 @@ async def test_a_receiver_that_is_gone_for_good_is_not_tried_again(office: Offic
 
     assert [each.state for each in await office.record()] == [DeliveryState.DEAD]
     assert (await office.shown()).disabled_why == "the receiver answers 410"
+
+
+async def test_an_operator_sees_what_is_owed_and_how_attempts_end(office: Office) -> None:
+    before = {outcome: attempts(outcome) for outcome in Outcome}
+    office.receiver.statuses = [500, 200, 410]
+    await office.end_job(JobState.COMPLETED)
+    await office.board.run("UPDATE webhook_deliveries SET next_attempt_at = now() - interval '1 hour'")
+    due = await office.owed()
+
+    await office.send()
+    resting = await office.owed()
+    await office.let_time_pass()
+    await office.send()
+    assert await office.owe_test()
+    await office.send()
+
+    assert (due.waiting, due.late_seconds, due.disabled) == (1, pytest.approx(3600, abs=60), 0)
+    assert (resting.waiting, resting.late_seconds) == (1, 0), "what rests is not late"
+    assert await office.owed() == Owed(waiting=0, late_seconds=0, disabled=1)
+    assert {outcome: attempts(outcome) - before[outcome] for outcome in Outcome} == dict.fromkeys(Outcome, 1)
+
+
+def attempts(outcome: Outcome) -> float:
+    return REGISTRY.get_sample_value("pixcrawler_notices_total", {"outcome": outcome.value}) or 0.0
 
 
 async def test_while_a_secret_is_replaced_both_sign(office: Office) -> None:
