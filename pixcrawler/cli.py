@@ -212,6 +212,15 @@ def drop(
             commands.drop(client, chunk, job, code, is_json=as_json)
 
 
+#: The end of typer's script for zsh. Loaded by name from fpath it would only register, and the first Tab find nothing.
+_ZSH_REGISTERS = "compdef _pixcrawler_completion pixcrawler"
+_ZSH_COMPLETES = f"""if [[ $funcstack[1] == _pixcrawler ]]; then
+  _pixcrawler_completion "$@"
+else
+  {_ZSH_REGISTERS}
+fi"""
+
+
 @app.command()
 def completion(
     shell: Annotated[Shell, Argument(metavar="SHELL", help="bash, zsh or fish.")],
@@ -220,7 +229,7 @@ def completion(
     from typer._completion_shared import get_completion_script
 
     script = get_completion_script(prog_name="pixcrawler", complete_var=COMPLETE, shell=shell.value)
-    sys.stdout.write(f"{script}\n")
+    sys.stdout.write(f"{script.replace(_ZSH_REGISTERS, _ZSH_COMPLETES)}\n")
 
 
 @app.command()

@@ -118,6 +118,16 @@ def test_a_shells_script_asks_this_command(shell: str, capsys: pytest.CaptureFix
     assert "_PIXCRAWLER_COMPLETE" in out
 
 
+def test_zsh_completes_at_the_first_key_and_registers_when_it_is_evaluated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script = shown(capsys, "completion", "zsh")[1]
+
+    end = script.index("if [[ $funcstack[1] == _pixcrawler ]]; then")
+    assert '_pixcrawler_completion "$@"' in script[end:]
+    assert script.count("compdef _pixcrawler_completion pixcrawler") == 1
+
+
 def test_bash_completes_nouns_and_verbs(file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command = tmp_path / "bin" / "pixcrawler"
     command.parent.mkdir()
