@@ -37,7 +37,7 @@ async def serve(settings: SchedulerSettings) -> None:
     await wait_for_database(settings)
     async with open_resources(settings, connections=4) as resources:
         waiting = WaitingSet(resources.redis)
-        planner = Planner(resources, waiting)
+        planner = Planner(resources, waiting, settings.quotas)
         wakeup = Wakeup(settings.database_direct_url or settings.database_url, *CHANNELS)
         leadership = Leadership(resources.engine, lease=timedelta(seconds=settings.leader_lease_seconds))
         app = build_app(settings)

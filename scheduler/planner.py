@@ -7,6 +7,8 @@ keep a list of ten waiting.
 
 import asyncio
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -17,14 +19,15 @@ from redis.exceptions import RedisError
 from scheduler.again import RowsAgain
 from scheduler.planning import Part, part_chunks, plan_slice
 from scheduler.priority import Place, clock_at, places
-from shared.db import leader, lifecycle
+from shared.db import leader, lifecycle, tenants
 from shared.db.leader import Term
 from shared.db.lifecycle import NewChunk, Plan
 from shared.db.session import Connection, transaction
-from shared.errors import BadSource, PermanentError, PixCrawlerError
+from shared.errors import BadSource, OverQuota, PermanentError, PixCrawlerError
 from shared.failpoints import reach
 from shared.manifest import ListFormat, ListReader, open_list
-from shared.pipeline import JobKind
+from shared.pipeline import JobKind, Tier
+from shared.quotas import Limits, Quota
 from shared.resources import Resources
 from shared.spool import plan_key
 from shared.trace import Trace
@@ -55,9 +58,11 @@ class OpenList:
 class Planner:
     """Plans in a folder of its own, which is removed with it."""
 
-    def __init__(self, resources: Resources, waiting: WaitingSet) -> None:
+    def __init__(self, resources: Resources, waiting: WaitingSet, quotas: Mapping[Tier, Limits] | None = None) -> None:
+        """`quotas`: the limits of each tier."""
         self._resources = resources
         self._waiting = waiting
+        self._quotas = quotas or {}
         self._folder = tempfile.TemporaryDirectory(prefix="pixcrawler-plans-")
         self._open: dict[UUID, OpenList] = {}
         self._again = RowsAgain(resources)
@@ -75,7 +80,9 @@ class Planner:
             return False
         try:
             with span("plan", Trace.read(plan.traceparent), job=str(plan.job_id), from_row=plan.next_row):
-                await self._store(term, plan, await self._part(plan))
+                part = await self._part(plan)
+                await self._check_length(plan, part)
+                await self._store(term, plan, part)
         except PermanentError as error:
             await self._give_up(term, plan, error.code, str(error))
         except (PixCrawlerError, OSError):
@@ -92,6 +99,24 @@ class Planner:
             return await self._again.part(plan, self._path(plan, "part"))
         opened = await self._list_of(plan)
         return await asyncio.to_thread(self._slice, plan, opened)
+
+    async def _check_length(self, plan: Plan, part: Part) -> None:
+        """How long a list is, only reading it tells. Raises OverQuota when no day has room for it.
+
+        A new tenant keeps the limits that it had before this list.
+        """
+        if part.replaced is not None:
+            return
+        async with transaction(self._resources.engine) as connection:
+            tenant = await tenants.get(connection, plan.tenant_id)
+        if tenant is None:
+            return
+        before = replace(tenant, rows_planned=max(0, tenant.rows_planned - plan.planned_rows))
+        limit = before.limits(self._quotas).get(Quota.ROWS_A_DAY)
+        if limit is not None and plan.planned_rows + part.rows > limit:
+            raise OverQuota(
+                f"the list is longer than your quota of {limit:,} rows a day; its first {plan.planned_rows:,} are taken"
+            )
 
     async def _list_of(self, plan: Plan) -> OpenList:
         if plan.job_id not in self._open:

@@ -54,6 +54,7 @@ class SchedulerSettings(EgressSettings):
         default=False, description="Remove objects that no index names, rather than only say which they are"
     )
     quotas: dict[Tier, dict[Quota, Annotated[int, Field(ge=0)] | None]] = Field(
-        default={}, description="Limits by tier as the gateway has them, for jobs that the calendar makes"
+        default={},
+        description="Limits by tier as the gateway has them, for lists too long and jobs of the calendar",
     )
     tick_seconds: float = Field(default=1.0, gt=0, le=60, description="How often it looks without being woken")

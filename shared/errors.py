@@ -11,7 +11,8 @@
     ├── PermanentError        no retry can mend it
     │   ├── StoreRefused      credentials, permission, missing container
     │   ├── PlaceRefused      a URL that a client named may not be asked, or says no
-    │   └── BadSource         the list cannot be read
+    │   ├── BadSource         the list cannot be read
+    │   └── OverQuota         the list is longer than the tenant may ask for in a day
     ├── WorkAreaGone          what an earlier stage left is not there: the chunk starts again
     └── ClaimLost             somebody else owns the chunk now: stop quietly
 
@@ -70,6 +71,10 @@ class PlaceRefused(PermanentError):
 
 class BadSource(PermanentError):
     code = "bad_source"
+
+
+class OverQuota(PermanentError):
+    code = "over_quota"
 
 
 class WorkAreaGone(PixCrawlerError):

@@ -10,7 +10,8 @@ from scheduler import planner as planner_module
 from scheduler.leadership import Leadership
 from scheduler.planner import Planner
 from shared.db.leader import NotLeader, Term
-from shared.pipeline import JobState
+from shared.pipeline import JobState, Tier
+from shared.quotas import Quota
 from shared.resources import Resources, open_resources
 from shared.waiting import WaitingSet
 from tests.core import Board, board_at, scheduler_settings
@@ -121,6 +122,38 @@ async def test_a_list_that_is_gone_fails_its_job_with_a_sentence(
     (row,) = await board.run("SELECT state, error_code, error FROM jobs WHERE id = :job", job=job)
     assert (row.state, row.error_code) == ("failed", "bad_source")
     assert "submit it again" in row.error
+
+
+@pytest.mark.parametrize(
+    ("limit", "taken", "state"), [(1999, 0, "failed"), (2500, 2000, "running"), (3000, 3000, "running")]
+)
+async def test_a_list_that_no_day_has_room_for_is_cut_off(
+    board: Board, resources: Resources, term: Term, tmp_path: Path, limit: int, taken: int, state: str
+) -> None:
+    planner = Planner(resources, WaitingSet(resources.redis), {tier: {Quota.ROWS_A_DAY: limit} for tier in Tier})
+    job = await board.submit(tmp_path / "spool", urls(3000), tmp_path / "out")
+
+    while await planner.plan_part(term):
+        pass
+    planner.close()
+
+    (row,) = await board.run("SELECT state, planned_rows, error_code, error FROM jobs WHERE id = :job", job=job)
+    assert (row.state, row.planned_rows) == (state, taken)
+    assert row.error_code == (None if taken == 3000 else "over_quota")
+    assert taken == 3000 or f"quota of {limit:,} rows a day; its first {taken:,} are taken" in row.error
+
+
+async def test_what_was_agreed_with_a_tenant_goes_before_its_tier(
+    board: Board, resources: Resources, term: Term, tmp_path: Path
+) -> None:
+    planner = Planner(resources, WaitingSet(resources.redis), {tier: {Quota.ROWS_A_DAY: 1} for tier in Tier})
+    job = await board.submit(tmp_path / "spool", urls(3), tmp_path / "out")
+    await board.run("UPDATE tenants SET quotas = '{\"rows_a_day\": null}'")
+
+    await planner.plan_part(term)
+    planner.close()
+
+    assert await _chunk_rows(board, job) == [(0, 3)]
 
 
 async def test_a_bug_that_one_list_brings_out_does_not_stop_the_others(
