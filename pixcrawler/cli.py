@@ -21,7 +21,7 @@ from pixcrawler.cli_webhooks import webhooks
 from pixcrawler.commands.ending import guarded
 from pixcrawler.commands.exits import Failure
 from pixcrawler.commands.interrupts import Interrupts
-from pixcrawler.commands.options import ApiKey, AsJson, Choices, Gateway, To, spread
+from pixcrawler.commands.options import AsJson, Asked, Choices, To, spread
 from pixcrawler.words import TakedownKind
 
 
@@ -102,114 +102,102 @@ app.command()(submit)  # as `pixcrawler job submit`: the one that everybody need
 
 
 @admin.command()
+@spread
 def takedown(
+    asked: Asked,
     kind: Annotated[TakedownKind, Argument(metavar="KIND", help="url, host, sha256 or phash.")],
     value: Annotated[str, Argument(metavar="VALUE", help="The address, the name, or the hash as the index has it.")],
     note: Annotated[str, Option(help="Who asked, and where that is written down.", metavar="TEXT")] = "",
     purge: Annotated[bool, Option("--purge", help="Delete what is stored already, too; it cannot be undone.")] = False,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Forbid to fetch or to store something, in any dataset."""
     from pixcrawler.commands import takedowns as commands
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
-        commands.take_down(client, kind, value, note, purge=purge, is_json=as_json)
+    with asked.client() as client:
+        commands.take_down(client, kind, value, note, purge=purge, is_json=asked.as_json)
 
 
 @admin.command("takedowns")
+@spread
 def list_takedowns(
+    asked: Asked,
     kind: Annotated[TakedownKind | None, Option(help="Only those of this kind.")] = None,
     limit: Annotated[int | None, Option(min=1, help="How many at most; by default all.")] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show what was taken down, newest first."""
     from pixcrawler.commands import takedowns as commands
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
-        commands.list_takedowns(client, kind, limit, is_json=as_json)
+    with asked.client() as client:
+        commands.list_takedowns(client, kind, limit, is_json=asked.as_json)
 
 
 @admin.command()
+@spread
 def lift(
+    asked: Asked,
     takedown_id: Annotated[int, Argument(metavar="ID", min=1, help="The takedown's id.")],
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Allow again what a takedown forbade."""
     from pixcrawler.commands import takedowns as commands
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
-        commands.lift(client, takedown_id, is_json=as_json)
+    with asked.client() as client:
+        commands.lift(client, takedown_id, is_json=asked.as_json)
 
 
 @admin.command("failed")
+@spread
 def list_failed(
+    asked: Asked,
     chunk: Annotated[
         int | None, Argument(metavar="CHUNK", min=1, help="Instead of a list: this one, with its history.")
     ] = None,
     job: OfJob = None,
     code: OfCode = None,
     limit: Annotated[int | None, Option(min=1, help="How many at most; by default all.")] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show failed chunks nobody has decided about, newest first; without a choice, unreadable messages too."""
     from pixcrawler.commands import failed as commands
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
+    with asked.client() as client:
         if chunk is not None:
-            commands.show(client, chunk, is_json=as_json)
+            commands.show(client, chunk, is_json=asked.as_json)
         else:
-            commands.list_failed(client, job, code, limit, is_json=as_json)
+            commands.list_failed(client, job, code, limit, is_json=asked.as_json)
 
 
 @admin.command()
+@spread
 def redrive(
+    asked: Asked,
     chunk: FailedChunkId = None,
     job: OfJob = None,
     code: OfCode = None,
     force: Annotated[bool, Option("--force", help="Also what failed again after three redrives.")] = False,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Try failed chunks again; their job and its dataset are completed with them."""
     from pixcrawler.commands import failed as commands
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
-        commands.redrive(client, chunk, job, code, force=force, is_json=as_json)
+    with asked.client() as client:
+        commands.redrive(client, chunk, job, code, force=force, is_json=asked.as_json)
 
 
 @admin.command()
+@spread
 def drop(
+    asked: Asked,
     chunk: FailedChunkId = None,
     job: OfJob = None,
     code: OfCode = None,
     poison: Annotated[int | None, Option(min=1, metavar="ID", help="Instead: this unreadable message.")] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Accept the loss of failed chunks for good: they stay failed, and nobody is alerted to them any more."""
     from pixcrawler.commands import failed as commands
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
+    with asked.client() as client:
         if poison is not None:
-            commands.drop_poison(client, poison, is_json=as_json)
+            commands.drop_poison(client, poison, is_json=asked.as_json)
         else:
-            commands.drop(client, chunk, job, code, is_json=as_json)
+            commands.drop(client, chunk, job, code, is_json=asked.as_json)
 
 
 #: The end of typer's script for zsh. Loaded by name from fpath it would only register, and the first Tab find nothing.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from pixcrawler.commands.options import ApiKey, AsJson, Gateway
+from pixcrawler.commands.options import Asked, spread
 
 if TYPE_CHECKING:
     from pixcrawler.client import Client
@@ -41,211 +41,207 @@ def add_to(admin: typer.Typer) -> None:
 
 
 @tenant.command("list")
+@spread
 def list_tenants(
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
+    asked: Asked,
 ) -> None:
     """Show all tenants: tier that is agreed, tier that counts now, limits."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.list_tenants(client, is_json=as_json))
+    _with(asked, lambda client: tenants.list_tenants(client, is_json=asked.as_json))
 
 
 @tenant.command("show")
+@spread
 def show_tenant(
+    asked: Asked,
     name: TenantName,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show a tenant, and what it has used today."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.show(client, name, is_json=as_json))
+    _with(asked, lambda client: tenants.show(client, name, is_json=asked.as_json))
 
 
 @tenant.command("create")
+@spread
 def create_tenant(
+    asked: Asked,
     name: TenantName,
     tier: TierName = None,
     limit: Limits = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make a tenant; make a key for it next."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.create(client, name, tier, limit, is_json=as_json))
+    _with(asked, lambda client: tenants.create(client, name, tier, limit, is_json=asked.as_json))
 
 
 @tenant.command("change")
+@spread
 def change_tenant(
+    asked: Asked,
     name: TenantName,
     tier: TierName = None,
     limit: Limits = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Agree on another tier, for chunks planned from now on, or on other limits."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.change(client, name, tier, limit, is_json=as_json))
+    _with(asked, lambda client: tenants.change(client, name, tier, limit, is_json=asked.as_json))
 
 
 @tenant.command("suspend")
+@spread
 def suspend_tenant(
+    asked: Asked,
     name: TenantName,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Shut a tenant's keys out; its jobs go on."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.suspend(client, name, suspended=True, is_json=as_json))
+    _with(asked, lambda client: tenants.suspend(client, name, suspended=True, is_json=asked.as_json))
 
 
 @tenant.command("readmit")
+@spread
 def readmit_tenant(
+    asked: Asked,
     name: TenantName,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """End a tenant's suspension."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.suspend(client, name, suspended=False, is_json=as_json))
+    _with(asked, lambda client: tenants.suspend(client, name, suspended=False, is_json=asked.as_json))
 
 
 @key.command("list")
+@spread
 def list_keys(
+    asked: Asked,
     of: Annotated[str | None, Option("--tenant", metavar="TENANT", help="Only those of this tenant.")] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show keys, without their secrets."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.list_keys(client, of, is_json=as_json))
+    _with(asked, lambda client: tenants.list_keys(client, of, is_json=asked.as_json))
 
 
 @key.command("create")
+@spread
 def create_key(
+    asked: Asked,
     of: Annotated[str, Option("--tenant", metavar="TENANT", help="Whose key it is to be.")],
     name: Annotated[str, Option(metavar="TEXT", help="What it is for.")] = "",
     scope: Annotated[
         list[str] | None, Option(help="jobs:read, jobs:write or admin; may be repeated; by default the first two.")
     ] = None,
     days: Annotated[int | None, Option(min=1, max=3650, help="How long it works; by default until revoked.")] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make a key and print it; nobody can show it again."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.create_key(client, of, name, scope, days, is_json=as_json))
+    _with(asked, lambda client: tenants.create_key(client, of, name, scope, days, is_json=asked.as_json))
 
 
 @key.command("rotate")
+@spread
 def rotate_key(
+    asked: Asked,
     key_id: KeyId,
     overlap_hours: Annotated[int, Option(min=0, max=2160, help="For so long both keys work.")] = 24,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make a key that takes another's place, and print it."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.rotate_key(client, key_id, overlap_hours, is_json=as_json))
+    _with(asked, lambda client: tenants.rotate_key(client, key_id, overlap_hours, is_json=asked.as_json))
 
 
 @key.command("revoke")
+@spread
 def revoke_key(
+    asked: Asked,
     key_id: KeyId,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make a key useless."""
     from pixcrawler.commands import tenants
 
-    _with(gateway, api_key, lambda client: tenants.revoke_key(client, key_id, is_json=as_json))
+    _with(asked, lambda client: tenants.revoke_key(client, key_id, is_json=asked.as_json))
 
 
 @stage.command("list")
-def list_stages(gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def list_stages(asked: Asked) -> None:
     """Show each stage: paused or open, bells in its queue, chunks ready and running, workers."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.list_stages(client, is_json=as_json))
+    _with(asked, lambda client: operating.list_stages(client, is_json=asked.as_json))
 
 
 @stage.command("workers")
-def list_workers(gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def list_workers(asked: Asked) -> None:
     """Show the workers that report, by stage."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.list_workers(client, is_json=as_json))
+    _with(asked, lambda client: operating.list_workers(client, is_json=asked.as_json))
 
 
 @stage.command("pause")
-def pause_stage(name: StageName, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def pause_stage(asked: Asked, name: StageName) -> None:
     """Let no worker take another chunk of a stage; chunks in hand come to their end."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.pause_stage(client, name, is_json=as_json))
+    _with(asked, lambda client: operating.pause_stage(client, name, is_json=asked.as_json))
 
 
 @stage.command("resume")
-def resume_stage(name: StageName, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def resume_stage(asked: Asked, name: StageName) -> None:
     """Let a paused stage go on."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.resume_stage(client, name, is_json=as_json))
+    _with(asked, lambda client: operating.resume_stage(client, name, is_json=asked.as_json))
 
 
 @stage.command("drain")
+@spread
 def drain_stage(
+    asked: Asked,
     name: StageName,
     timeout: Annotated[float, Option(min=0, metavar="SECONDS", help="Give up waiting after this.")] = 900.0,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Pause a stage and wait until no worker has a chunk of it; it stays paused."""
     from pixcrawler.commands import operating
 
     _with(
-        gateway,
-        api_key,
-        lambda client: operating.drain_stage(client, name, timeout_seconds=timeout, is_json=as_json),
+        asked,
+        lambda client: operating.drain_stage(client, name, timeout_seconds=timeout, is_json=asked.as_json),
     )
 
 
-def list_slots(gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def list_slots(asked: Asked) -> None:
     """Show who holds which slot, for how long, and why nothing more is let in."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.list_slots(client, is_json=as_json))
+    _with(asked, lambda client: operating.list_slots(client, is_json=asked.as_json))
 
 
 @calendar.command("list")
-def list_calendar(gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def list_calendar(asked: Asked) -> None:
     """Show the entries with their last and next run."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.list_calendar(client, is_json=as_json))
+    _with(asked, lambda client: operating.list_calendar(client, is_json=asked.as_json))
 
 
 @calendar.command("add")
+@spread
 def add_entry(
+    asked: Asked,
     job: Annotated[str, Argument(metavar="JOB", help="Any job of the dataset.")],
     every_hours: Annotated[float | None, Option(help="How often.", metavar="N", min=1 / 60)] = None,
     cron: Annotated[
@@ -255,55 +251,53 @@ def add_entry(
         list[str] | None,
         Option(help="Rows rejected for this; may be repeated. By default all that may pass.", metavar="REASON"),
     ] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Have rejected rows of a job's dataset taken again periodically."""
     from pixcrawler.commands import operating
 
     seconds = None if every_hours is None else round(every_hours * 3600)
     _with(
-        gateway,
-        api_key,
-        lambda client: operating.add_entry(client, job, seconds, cron, reason, is_json=as_json),
+        asked,
+        lambda client: operating.add_entry(client, job, seconds, cron, reason, is_json=asked.as_json),
     )
 
 
 @calendar.command("remove")
-def remove_entry(name: EntryName, gateway: Gateway = None, api_key: ApiKey = None) -> None:
+@spread
+def remove_entry(asked: Asked, name: EntryName) -> None:
     """Remove an entry that was added; the house's own can only rest."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.remove_entry(client, name))
+    _with(asked, lambda client: operating.remove_entry(client, name))
 
 
 @calendar.command("pause")
-def pause_entry(name: EntryName, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def pause_entry(asked: Asked, name: EntryName) -> None:
     """Let an entry rest until it is resumed."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.pause_entry(client, name, is_json=as_json))
+    _with(asked, lambda client: operating.pause_entry(client, name, is_json=asked.as_json))
 
 
 @calendar.command("resume")
-def resume_entry(name: EntryName, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def resume_entry(asked: Asked, name: EntryName) -> None:
     """Let an entry go on; what it missed is made up for by one run."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.resume_entry(client, name, is_json=as_json))
+    _with(asked, lambda client: operating.resume_entry(client, name, is_json=asked.as_json))
 
 
 @calendar.command("run")
-def run_entry(name: EntryName, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def run_entry(asked: Asked, name: EntryName) -> None:
     """Have an entry run now, paused or not."""
     from pixcrawler.commands import operating
 
-    _with(gateway, api_key, lambda client: operating.run_entry(client, name, is_json=as_json))
+    _with(asked, lambda client: operating.run_entry(client, name, is_json=asked.as_json))
 
 
-def _with(gateway: str | None, api_key: str | None, use: "Callable[[Client], None]") -> None:
-    from pixcrawler.commands.gateway import open_client
-
-    with open_client(gateway, api_key) as client:
+def _with(asked: Asked, use: "Callable[[Client], None]") -> None:
+    with asked.client() as client:
         use(client)

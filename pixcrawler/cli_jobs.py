@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from pixcrawler.commands.options import ApiKey, AsJson, Choices, Gateway, JobId, ListPath, To, spread
+from pixcrawler.commands.options import Asked, Choices, JobId, ListPath, To, spread
 from pixcrawler.words import JobKind, JobState, ListFormat
 
 jobs = typer.Typer(help="Your jobs: requests for datasets, and what can be made of them.", no_args_is_help=True)
@@ -15,208 +15,194 @@ jobs = typer.Typer(help="Your jobs: requests for datasets, and what can be made 
 @jobs.command()
 @spread
 def submit(
+    asked: Asked,
     choices: Choices,
     path: ListPath,
     to: To,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Upload a list and ask a gateway for the dataset; print the job's id."""
-    from pixcrawler.commands.gateway import open_client
     from pixcrawler.commands.interrupts import Interrupts
     from pixcrawler.commands.remote import submit_job
 
-    with Interrupts() as interrupts, open_client(gateway, api_key) as client:
-        submit_job(client, path, to, choices, interrupts, is_json=as_json)
+    with Interrupts() as interrupts, asked.client() as client:
+        submit_job(client, path, to, choices, interrupts, is_json=asked.as_json)
 
 
 @jobs.command("list")
+@spread
 def list_jobs(
+    asked: Asked,
     state: Annotated[JobState | None, Option(help="Only jobs in this state.")] = None,
     kind: Annotated[JobKind | None, Option(help="Only jobs of this kind.")] = None,
     dataset: Annotated[str | None, Option(help="Only jobs of this dataset.", metavar="ID")] = None,
     since: Annotated[datetime | None, Option(help="Only jobs made then or later, your time.")] = None,
     until: Annotated[datetime | None, Option(help="Only jobs made before then.")] = None,
     limit: Annotated[int, Option(min=1, help="How many at most.")] = 20,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show your jobs, newest first."""
     from pixcrawler.commands import remote
-    from pixcrawler.commands.gateway import open_client
     from pixcrawler.models import JobFilter
 
-    with open_client(gateway, api_key) as client:
+    with asked.client() as client:
         times = {
             "created_from": since and since.astimezone(),
             "created_before": until and until.astimezone(),
         }
-        remote.list_jobs(client, JobFilter(state=state, kind=kind, dataset=dataset, **times), limit, is_json=as_json)
+        remote.list_jobs(
+            client, JobFilter(state=state, kind=kind, dataset=dataset, **times), limit, is_json=asked.as_json
+        )
 
 
 @jobs.command()
-def show(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def show(asked: Asked, job: JobId) -> None:
     """Show where a job stands."""
-    from pixcrawler.commands.gateway import open_client
     from pixcrawler.commands.remote import show_status
 
-    with open_client(gateway, api_key) as client:
-        show_status(client, job, is_json=as_json)
+    with asked.client() as client:
+        show_status(client, job, is_json=asked.as_json)
 
 
 @jobs.command()
-def watch(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def watch(asked: Asked, job: JobId) -> None:
     """Follow a job until it has ended; leaving by Ctrl-C does nothing to it."""
-    from pixcrawler.commands.gateway import open_client
     from pixcrawler.commands.interrupts import Interrupts
     from pixcrawler.commands.remote import watch_job
     from pixcrawler.commands.report import reporter
 
-    with Interrupts(), open_client(gateway, api_key) as client:
-        raise typer.Exit(watch_job(client, job, reporter(is_json=as_json)))
+    with Interrupts(), asked.client() as client:
+        raise typer.Exit(watch_job(client, job, reporter(is_json=asked.as_json)))
 
 
 @jobs.command()
-def cancel(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def cancel(asked: Asked, job: JobId) -> None:
     """Withdraw a job for good; what is stored stays."""
-    _move(job, "cancel", gateway, api_key, is_json=as_json)
+    _move(asked, job, "cancel")
 
 
 @jobs.command()
-def pause(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def pause(asked: Asked, job: JobId) -> None:
     """Halt a job until it is resumed."""
-    _move(job, "pause", gateway, api_key, is_json=as_json)
+    _move(asked, job, "pause")
 
 
 @jobs.command()
-def resume(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def resume(asked: Asked, job: JobId) -> None:
     """Let a paused job go on where it stood."""
-    _move(job, "resume", gateway, api_key, is_json=as_json)
+    _move(asked, job, "resume")
 
 
 @jobs.command()
+@spread
 def rejects(
+    asked: Asked,
     job: JobId,
     reason: Annotated[str | None, Option(help="Only rows rejected for this reason.")] = None,
     limit: Annotated[int | None, Option(min=1, help="How many at most; by default all.")] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show rejected rows: number, reason, URL."""
     from pixcrawler.commands import remote
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
-        remote.list_rejects(client, job, reason, limit, is_json=as_json)
+    with asked.client() as client:
+        remote.list_rejects(client, job, reason, limit, is_json=asked.as_json)
 
 
 @jobs.command()
+@spread
 def append(
+    asked: Asked,
     job: JobId,
     path: ListPath,
     name: Annotated[str | None, Option(help="A name for people; by default the job's.", metavar="TEXT")] = None,
     input_format: Annotated[ListFormat | None, Option(help="The list's format; by default as its name tells.")] = None,
     url_col: Annotated[str | None, Option(help="Column with the URLs; by default the job's.")] = None,
     caption_col: Annotated[str | None, Option(help="Column with the captions; by default the job's.")] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Add the rows of another list to a job's dataset; print the new job's id. Duplicates are found as ever."""
     from pixcrawler.commands import revisions
-    from pixcrawler.commands.gateway import open_client
     from pixcrawler.commands.interrupts import Interrupts
 
     columns = Choices(input_format=input_format, url_col=url_col, caption_col=caption_col)
-    with Interrupts() as interrupts, open_client(gateway, api_key) as client:
-        revisions.append(client, job, path, name, columns, interrupts, is_json=as_json)
+    with Interrupts() as interrupts, asked.client() as client:
+        revisions.append(client, job, path, name, columns, interrupts, is_json=asked.as_json)
 
 
 @jobs.command()
+@spread
 def retry(
+    asked: Asked,
     job: JobId,
     reason: Annotated[
         list[str] | None,
         Option(help="Rows rejected for this; may be repeated. By default all that may pass.", metavar="REASON"),
     ] = None,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Fetch rejected rows of a job's dataset again, and nothing else; print the new job's id."""
     from pixcrawler.commands import revisions
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
-        revisions.retry(client, job, reason, is_json=as_json)
+    with asked.client() as client:
+        revisions.retry(client, job, reason, is_json=asked.as_json)
 
 
 @jobs.command()
 @spread
 def clone(
+    asked: Asked,
     choices: Choices,
     job: JobId,
     to: To,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Build another dataset from a job's list; print the new job's id. Any option of the recipe replaces all of it."""
     from pixcrawler.commands import revisions
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
-        revisions.clone(client, job, to, choices, is_json=as_json)
+    with asked.client() as client:
+        revisions.clone(client, job, to, choices, is_json=asked.as_json)
 
 
 @jobs.command("stats")
-def statistics(job: JobId, gateway: Gateway = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+@spread
+def statistics(asked: Asked, job: JobId) -> None:
     """Show a job's dataset in figures: formats, sizes, hosts, captions, time by stage; once a job of it has ended."""
-    from pixcrawler.commands.gateway import open_client
     from pixcrawler.commands.statistics import show_statistics
 
-    with open_client(gateway, api_key) as client:
-        show_statistics(client, job, is_json=as_json)
+    with asked.client() as client:
+        show_statistics(client, job, is_json=asked.as_json)
 
 
 @jobs.command()
+@spread
 def files(
+    asked: Asked,
     job: JobId,
     link_seconds: Annotated[int, Option(min=60, max=86_400, help="How long the links are good for.")] = 3600,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show what a job has stored, shards and indexes, with links that anybody may read; a folder has none."""
     from pixcrawler.commands import revisions
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
-        revisions.files(client, job, link_seconds, is_json=as_json)
+    with asked.client() as client:
+        revisions.files(client, job, link_seconds, is_json=asked.as_json)
 
 
 @jobs.command()
+@spread
 def delete(
+    asked: Asked,
     job: JobId,
     yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
-    gateway: Gateway = None,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
 ) -> None:
     """Delete a job's dataset, for good: its images and indexes at the destination, and all its jobs."""
     from pixcrawler.commands import revisions
-    from pixcrawler.commands.gateway import open_client
 
-    with open_client(gateway, api_key) as client:
-        revisions.delete(client, job, is_sure=yes, is_json=as_json)
+    with asked.client() as client:
+        revisions.delete(client, job, is_sure=yes, is_json=asked.as_json)
 
 
-def _move(job: str, verb: str, gateway: str | None, api_key: str | None, *, is_json: bool) -> None:
-    from pixcrawler.commands.gateway import open_client
+def _move(asked: Asked, job: str, verb: str) -> None:
     from pixcrawler.commands.remote import move_job
 
-    with open_client(gateway, api_key) as client:
-        move_job(client, job, verb, is_json=is_json)
+    with asked.client() as client:
+        move_job(client, job, verb, is_json=asked.as_json)

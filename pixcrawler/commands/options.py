@@ -12,6 +12,7 @@ from typer import Argument, Option
 from pixcrawler.words import Depth, ImageFormat, ImageKind, ListFormat, OutputFormat, ResizeMode
 
 if TYPE_CHECKING:
+    from pixcrawler.client import Client
     from pixcrawler.models import ListOptions, Recipe
 
 Gateway = Annotated[
@@ -28,6 +29,22 @@ ListPath = Annotated[
     Path, Argument(metavar="LIST", help="txt, csv, tsv, json, jsonl or parquet, each also .gz.", show_default=False)
 ]
 To = Annotated[str, Option("--to", metavar="DEST", help="A folder, az://container/prefix or s3://bucket/prefix.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which gateway a command talks to, and for whom it prints."""
+
+    gateway: Gateway = None
+    api_key: ApiKey = None
+    as_json: AsJson = False
+
+    def client(self) -> "Client":
+        """Raises Failure when no gateway is named and no stack is up, or one is named without a key."""
+        from pixcrawler.commands.gateway import open_client
+
+        return open_client(self.gateway, self.api_key)
+
 
 _LIST = "The list"
 _CHECKS = "What is accepted"
@@ -150,25 +167,42 @@ def split(values: Sequence[str]) -> list[str]:
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command with a parameter `choices: Choices` one option for each of its fields instead."""
+    """Gives a command with a parameter `asked: Asked` or `choices: Choices` one option for each of its fields instead.
+
+    They stand behind the command's own parameters.
+    """
     own = inspect.signature(command, eval_str=True)
-    hints = get_type_hints(Choices, include_extras=True)
-    choices = [
-        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name])
-        for each in fields(Choices)
-    ]
-    kept = [parameter for name, parameter in own.parameters.items() if name != "choices"]
+    groups = {name: kind for name, kind in _GROUPS.items() if name in own.parameters}
 
     @functools.wraps(command)
     def spread_out(**given: Any) -> None:
-        chosen = Choices(**{each.name: given.pop(each.name) for each in fields(Choices)})
-        command(choices=chosen, **given)
+        grouped = {
+            name: kind(**{each.name: given.pop(each.name) for each in fields(kind)}) for name, kind in groups.items()
+        }
+        command(**grouped, **given)
 
-    shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept] + choices
+    shown = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in own.parameters.items()
+        if name not in groups
+    ]
+    shown += [option for kind in groups.values() for option in _options_of(kind)]
     # typer reads both.
     spread_out.__dict__["__signature__"] = own.replace(parameters=shown)
     spread_out.__annotations__ = {each.name: each.annotation for each in shown} | {"return": None}
     return spread_out
+
+
+#: What may be spread, in the order in which it is shown.
+_GROUPS: dict[str, type[Asked] | type[Choices]] = {"asked": Asked, "choices": Choices}
+
+
+def _options_of(kind: type[Asked] | type[Choices]) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name])
+        for each in fields(kind)
+    ]
 
 
 def _kind(name: str) -> ImageKind:
