@@ -49,6 +49,12 @@ _AMPLE = 0.75
 _SHARES = 4
 #: Environment that a decoder needs; nothing else is handed on, above all no credentials.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TMPDIR")
+#: glibc keeps what one picture took for the next: the kernel would clear each page of it anew.
+_ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(128 * 1024 * 1024),
+}
 #: The folder that holds our packages, so that the child runs the same code as we do.
 _CODE = Path(__file__).resolve().parent.parent
 
@@ -279,9 +285,9 @@ class DecodeChildren:
 
 
 def child_environment(own: Mapping[str, str]) -> dict[str, str]:
-    """What a child may know of our environment: where its code is, and that it has one thread."""
+    """What a child may know of our environment: where its code is, that it has one thread, how it keeps memory."""
     kept = {name: own[name] for name in _ENVIRONMENT if name in own}
-    return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | _ALLOCATOR
 
 
 def _end_of(reply: Reply | None) -> _End:

@@ -335,3 +335,31 @@ def test_what_a_confined_process_may_not_do() -> None:
     )
 
     assert said.stdout.split() == ["dumpable", "0", "fork", "refused"]
+
+
+#: Takes and gives back what a large picture does; prints the pages that were new after the first time.
+_TAKES_AND_GIVES_BACK = """
+import resource
+def take():
+    buffers = [bytearray(24 << 20) for _ in range(3)]
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+take()
+before = faults()
+for _ in range(4):
+    take()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
+def test_what_one_picture_took_of_memory_is_there_for_the_next() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _TAKES_AND_GIVES_BACK],
+        env=child_environment(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+
+    assert int(ended.stdout) < 1_000
