@@ -2,8 +2,8 @@
 
 import asyncio
 import mmap
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,10 @@ from shared.recipe import ImageKind
 from shared.records import DERIVED_PACK, FETCHED_FILE, PACK, VERDICTS_FILE, from_stream
 from uploader.formats import Picture
 
+#: A write from pages that are not mapped yet goes wrong at each of them and is begun again where it stopped.
+_POPULATE = getattr(mmap, "MAP_POPULATE", 0)
+#: Bytes; of a larger pack the first pages might be gone before the last have come.
+_MOST_POPULATED = 512 * 1024 * 1024
 #: The validator names the fence of the pack it judged, because a redone validation keeps the fetched one.
 _PACK_FENCE = b"pack_fence"
 
@@ -46,13 +50,13 @@ async def open_verdicts(chunk: Chunk) -> Verdicts:
     )
 
 
-@contextmanager
-def pictures_in(verdicts: Verdicts, records: Sequence[Record]) -> Iterator[list[Picture]]:
+@asynccontextmanager
+async def pictures_in(verdicts: Verdicts, records: Sequence[Record]) -> AsyncIterator[list[Picture]]:
     """The accepted rows as pictures, in row order; their bytes are windows on the mapped packs."""
     with ExitStack() as stack:
         packs = {
-            False: stack.enter_context(_mapped(verdicts.pack)),
-            True: stack.enter_context(_mapped(verdicts.derived)),
+            is_derived: await asyncio.to_thread(stack.enter_context, _mapped(path))
+            for is_derived, path in ((False, verdicts.pack), (True, verdicts.derived))
         }
         places = verdicts.judged.select(["derived", "offset", "length", "stored_format"]).to_pylist()
         yield [
@@ -108,11 +112,12 @@ async def _table(path: Path) -> pa.Table:
 
 @contextmanager
 def _mapped(path: Path | None) -> Iterator[memoryview]:
-    if path is None or not path.stat().st_size:
+    if path is None or not (size_bytes := path.stat().st_size):
         yield memoryview(b"")
         return
+    flags = mmap.MAP_SHARED | (_POPULATE if size_bytes <= _MOST_POPULATED else 0)
     with path.open("rb") as file:
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapping = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ)
     view = memoryview(mapping)
     try:
         yield view

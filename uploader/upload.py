@@ -145,7 +145,7 @@ async def _put_pictures(chunk: Chunk, verdicts: Verdicts, records: Sequence[Reco
         puts=puts,
         stored=stored,
     )
-    with pictures_in(verdicts, records) as pictures:
+    async with pictures_in(verdicts, records) as pictures:
         return await format_of(chunk.claim.recipe.output_format).put(delivery, pictures)
 
 
