@@ -1,7 +1,8 @@
 """Tries a few rows of a list that is checked: are there images, how large, and what would all of it take?
 
 At most sixteen rows, one at a time of each host, robots.txt heeded, through the guard and, as all that the scheduler
-asks of the web, by https on port 443 alone. What is fetched is measured and thrown away.
+asks of the web, by https on port 443 alone: where the list says http, the same address is asked by https, and a host
+that does not answer so is not held against the list. What is fetched is measured and thrown away.
 """
 
 import asyncio
@@ -42,10 +43,14 @@ class Sampler:
         """What became of each row, in their order."""
         ends_at = time.monotonic() + _LONGEST_SECONDS
         by_host: dict[str, list[Drawn]] = {}
+        as_listed: set[str] = set()
         found: dict[int, Tried] = {}
         for each in rows:
             try:
-                by_host.setdefault(self._egress.check(each.url, only_tls=True).origin, []).append(each)
+                url = self._askable(each.url)
+                by_host.setdefault(self._egress.check(url).origin, []).append(Drawn(row=each.row, url=url))
+                if url == each.url:
+                    as_listed.add(url)
             except PlaceRefused as refused:
                 found[each.row] = Tried(row=each.row, trial=Trial.NOT_TRIED, detail=str(refused))
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sample") as threads:
@@ -53,7 +58,19 @@ class Sampler:
             asked = [loop.run_in_executor(threads, self._of_host, some, ends_at) for some in by_host.values()]
             for one in await asyncio.gather(*asked):
                 found.update(one)
-        return [found[each.row] for each in rows]
+        return [_fairly(found[each.row], is_as_listed=each.url in as_listed) for each in rows]
+
+    def _askable(self, url: str) -> str:
+        """The URL, or the same by https. Raises PlaceRefused."""
+        try:
+            self._egress.check(url, only_tls=True)
+        except PlaceRefused:
+            scheme, _, rest = url.partition("://")
+            if scheme.lower() != "http":
+                raise
+            self._egress.check(f"https://{rest}", only_tls=True)
+            return f"https://{rest}"
+        return url
 
     def _of_host(self, rows: Sequence[Drawn], ends_at: float) -> Mapping[int, Tried]:
         robots = self._robots(self._egress.check(rows[0].url).origin)
@@ -89,6 +106,13 @@ class Sampler:
         rules = RobotFileParser()
         rules.parse(text.getvalue().decode(errors="replace").splitlines())
         return rules
+
+
+def _fairly(tried: Tried, *, is_as_listed: bool) -> Tried:
+    """A host that was asked by https, though the list says http, may not speak it."""
+    if is_as_listed or tried.trial is not Trial.FAILED:
+        return tried
+    return Tried(row=tried.row, trial=Trial.NOT_TRIED, detail="it does not answer by https, as checks ask")
 
 
 def is_image(head: bytes) -> bool:

@@ -122,6 +122,7 @@ async def test_a_few_rows_are_tried_and_the_rest_estimated(resources: Resources,
     assert trials == ["image", "refused", "refused", "refused", "failed", "not_tried"]
     assert report["sample"][0]["size_bytes"] == 1000
     assert report["sample"][2]["detail"] == "robots.txt forbids it"
+    assert report["sample"][5]["detail"] == "it does not answer by https, as checks ask"
     assert report["estimate"] == {"images": 1, "size_bytes": 1000, "seconds": 1}
     assert origin.busiest == 1, "one at a time of a host"
 
