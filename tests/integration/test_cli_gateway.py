@@ -38,8 +38,10 @@ from scheduler.leadership import Leadership
 from shared.db import calendar, poison
 from shared.db.session import open_engine, transaction
 from shared.egress import EgressSettings
+from shared.papers import STATISTICS_KEY
 from shared.pipeline import DOWNLOAD, Tier
 from shared.resources import open_resources
+from shared.statistics import Tally
 from tests.core import NO_WEB, board_at, scheduler_settings
 
 _START_SECONDS = 20.0
@@ -281,12 +283,18 @@ async def test_the_command_talks_to_a_gateway_of_any_address(gateway: str, key: 
     code, job, err = await pixcrawler(*asked)
     again = await pixcrawler(*asked)
     status = await pixcrawler("job", "show", job.strip(), "--json")
+    too_early = await pixcrawler("job", "stats", job.strip())
+    figures = Tally().statistics(json.loads(status[1])["dataset_id"], 0, rows_without_index=7, stages={})
+    (tmp_path / "cats" / STATISTICS_KEY).write_text(figures.model_dump_json())
+    told = await pixcrawler("job", "stats", job.strip(), "--json")
     paused = await pixcrawler("job", "pause", job.strip())
     unreadable = await pixcrawler("submit", "urls.dat", "--to", "dogs")
 
     assert code == 0, err
     assert (again[0], again[1]) == (0, job)
     assert json.loads(status[1])["recipe"]["depth"] == "full"
+    assert (too_early[0], "when a job of the dataset ends" in too_early[2]) == (5, True)
+    assert json.loads(told[1])["rows_without_index"] == 7
     assert paused[1].split() == [job.strip(), "paused"]
     assert (unreadable[0], "format" in unreadable[2]) == (2, True)
 
