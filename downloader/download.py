@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from downloader.condition import Condition
 from downloader.engine import Engine
 from downloader.fetch import Fetched, Fetcher
 from downloader.hosts import Hosts
@@ -26,7 +27,7 @@ from shared.blocklist import LiveBlocklist
 from shared.chunk import Chunk, StageResult, Verb
 from shared.guard import Guard, Refusal, Target
 from shared.reasons import Reason
-from shared.records import FETCHED, FETCHED_FILE, PACK, to_stream
+from shared.records import FETCHED, FETCHED_FILE, HELD, PACK, to_stream
 from shared.workdir.local import full_disk_is_transient
 
 
@@ -132,12 +133,12 @@ class Downloader:
         urls: list[str | None] = source.column("url").to_pylist()
         rows = {url: Fetched() for url in urls}
         fetcher = Fetcher(web=self._web, robots=self._robots, recipe=chunk.claim.recipe, pack=pack, ends=ends)
-        copies = Counter(urls)
+        copies, conditions = Counter(urls), _conditions(source)
         done = passed = 0
 
         async def fetch(url: str | None) -> None:
             nonlocal done, passed
-            await fetcher.fetch(targets[url], rows[url])
+            await fetcher.fetch(targets[url], rows[url], conditions.get(url))
             done += copies[url]
             passed += copies[url] if rows[url].reason is None else 0
             chunk.report(done=done, passed=passed, size_bytes=pack.size_bytes)
@@ -158,6 +159,18 @@ class Downloader:
             by_host.setdefault(target.host if isinstance(target, Target) else "", []).append(url)
         self._hosts.expect({host: len(rows) for host, rows in by_host.items() if host})
         return list(_in_turn(list(by_host.values())))
+
+
+def _conditions(source: pa.Table) -> dict[str | None, Condition]:
+    """By URL, what is known of the picture that a row holds; nothing of a URL whose rows do not agree."""
+    if HELD.name not in source.column_names:
+        return {}
+    known: dict[str | None, set[Condition]] = {}
+    for row in source.select(["url", HELD.name]).to_pylist():
+        held = row[HELD.name]
+        condition = Condition(held["final_url"], held["etag"], held["last_modified"])
+        known.setdefault(row["url"], set()).add(condition)
+    return {url: conditions.pop() for url, conditions in known.items() if len(conditions) == 1}
 
 
 def _in_turn(lines: Sequence[list[str | None]]) -> Iterator[str | None]:

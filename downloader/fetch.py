@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from downloader.condition import Condition
 from downloader.opt_out import refusal_of
 from downloader.pack import Pack
 from downloader.retry import least_pause, may_pass, pause
@@ -70,16 +71,22 @@ class Fetcher:
             admit=robots.admit if recipe.robots else None,
         )
 
-    async def fetch(self, target: Target | Refusal, row: Fetched) -> None:
-        """Fills the row in; what is known when the call is cancelled stays in it. Raises WorkAreaFull."""
+    async def fetch(self, target: Target | Refusal, row: Fetched, condition: Condition | None = None) -> None:
+        """Fills the row in; what is known when the call is cancelled stays in it. Raises WorkAreaFull.
+
+        A row whose condition is met is rejected as unchanged.
+        """
         if isinstance(target, Refusal):
             row.reject(target.reason, target.detail)
             return
         while True:
             row.attempts += 1
             row.fetched_at = datetime.now(UTC)
-            outcome = await self._web.get(target, replace(self._wish, attempt=row.attempts - 1))
+            outcome = await self._web.get(target, replace(self._wish, attempt=row.attempts - 1, condition=condition))
             _fill(row, outcome)
+            if condition is not None and condition.is_met(outcome.target, outcome.answer):
+                row.reject(Reason.UNCHANGED, "not_modified")
+                return
             if row.reason is None or not may_pass(row.reason, row.http_status or 0):
                 return
             if row.attempts >= self._attempts or not await self._rest(

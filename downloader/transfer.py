@@ -76,6 +76,8 @@ class Request:
     connect_timeout_seconds: float
     stall_seconds: int
     deadline_seconds: float
+    #: Sent beside those of every request.
+    headers: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +91,8 @@ class Answer:
     body: Body | None = None
 
 
+#: The answer to a condition that does not hold: what was fetched before is what there is.
+NOT_MODIFIED: Final = 304
 #: Statuses whose body is an image; every other body is thrown away.
 WANTED: Final = frozenset({200, 203})
 
@@ -106,6 +110,7 @@ _READ = frozenset(
         b"x-robots-tag",
     )
 )
+_HEADERS = (b"Accept: image/*,*/*;q=0.5", b"Accept-Encoding: identity")
 _ABORT = -1
 _REASON_OF = {
     pycurl.E_COULDNT_RESOLVE_HOST: Reason.DNS_TEMPORARY,
@@ -151,6 +156,7 @@ class Transfer:
         self._is_cut = False
         curl, address = self.curl, request.address
         curl.setopt(pycurl.URL, request.target.url)
+        curl.setopt(pycurl.HTTPHEADER, [*_HEADERS, *request.headers])
         place = f"[{address}]" if ":" in address else address
         # Empty host and port match every URL: whatever libcurl reads in ours, it dials this address.
         curl.setopt(pycurl.CONNECT_TO, [f"::{place}:{request.target.port}"])
@@ -236,7 +242,8 @@ class Transfer:
         if refusal is not None:
             return self._refuse(refusal)
         if head.status not in WANTED:
-            is_long = (head.length or 0) > MAX_DISCARDED_BYTES
+            # What a 304 announces is the length of the body that it does not send.
+            is_long = head.status != NOT_MODIFIED and (head.length or 0) > MAX_DISCARDED_BYTES
             return self._cut() if is_long else None
         return self._begin_body(request)
 
@@ -296,7 +303,6 @@ def _handle(agent: str, ca_file: str | None) -> pycurl.Curl:
     curl = pycurl.Curl()
     options: dict[int, object] = {
         pycurl.USERAGENT: agent,
-        pycurl.HTTPHEADER: ["Accept: image/*,*/*;q=0.5", "Accept-Encoding: identity"],
         pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
         pycurl.HTTP09_ALLOWED: 0,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from downloader.condition import Condition
 from downloader.hosts import HostLeftAlone, Hosts, Permit
 from downloader.pack import Body
 from downloader.resolver import Resolver
@@ -47,6 +48,7 @@ class Wish:
     #: From 0: later attempts try the next of a name's addresses.
     attempt: int = 0
     admit: Admit | None = None
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +154,7 @@ class Web:
             connect_timeout_seconds=self._connect_timeout_seconds,
             stall_seconds=self._stall_seconds,
             deadline_seconds=seconds,
+            headers=wish.condition.headers_for(target) if wish.condition else (),
         )
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from gateway.schemas import JOB_ID, RetryReasons, storable
+from gateway.schemas import JOB_ID, GoneName, RefreshIn, RetryIn, RetryReasons, storable
 from shared.calendar import read_schedule
 from shared.pipeline import ChunkState
 from shared.quotas import read_limits
@@ -100,7 +100,7 @@ class _Request(BaseModel):
 
 
 class CalendarEntryIn(_Request):
-    """A dataset whose rejected rows are taken again periodically; exactly one of the two schedules."""
+    """A dataset that is retried or refreshed periodically; exactly one of the two schedules."""
 
     job: str = Field(pattern=JOB_ID, description="Any job of the dataset")
     reasons: RetryReasons = Field(
@@ -109,6 +109,10 @@ class CalendarEntryIn(_Request):
         max_length=len(Reason),
         description="Rows rejected for one of these; None: for any that may pass",
     )
+    kind: Literal["retry", "refresh"] = Field(
+        default="retry", description="Whether rejected rows are taken again, or accepted ones refreshed"
+    )
+    gone: GoneName | None = Field(default=None, description="Of a refresh, as when one is asked for; None: keep")
     every_seconds: int | None = Field(default=None, ge=60, le=366 * 86_400)
     cron: str | None = Field(default=None, max_length=200, description="Five fields, in UTC", examples=["0 3 * * *"])
 
@@ -118,6 +122,21 @@ class CalendarEntryIn(_Request):
             raise ValueError("needs either every_seconds or cron")
         read_schedule(self.schedule, now=lambda: datetime.now(UTC))
         return self
+
+    @model_validator(mode="after")
+    def _speaks_of_its_kind(self) -> Self:
+        if self.kind == "refresh" and self.reasons is not None:
+            raise ValueError("reasons are of a retry; a refresh takes accepted rows")
+        if self.kind == "retry" and self.gone is not None:
+            raise ValueError("gone is of a refresh; a retry takes rejected rows")
+        return self
+
+    @property
+    def asked(self) -> RetryIn | RefreshIn:
+        """What is to be done when it is due."""
+        if self.kind == "refresh":
+            return RefreshIn() if self.gone is None else RefreshIn(gone=self.gone)
+        return RetryIn(reasons=self.reasons)
 
     @property
     def schedule(self) -> dict[str, Any]:

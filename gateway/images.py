@@ -62,15 +62,15 @@ class Page:
 
 
 class IndexCache:
-    """Decoded indexes, the ones used longest ago dropped first. Only a purge changes one; the chunk tells which."""
+    """Decoded indexes, the ones used longest ago dropped first. A purge or a refresh changes one; its chunk tells."""
 
     def __init__(self, size: int = _INDEXES_KEPT) -> None:
         self._size = size
-        self._kept: OrderedDict[tuple[UUID, str, int], pa.Table] = OrderedDict()
+        self._kept: OrderedDict[tuple[UUID, str, int, int], pa.Table] = OrderedDict()
 
     async def index(self, resources: Resources, job: JobRow, chunk: EndedChunk) -> pa.Table | None:
         """A chunk's index; None when it is not in the destination. Raises StoreUnavailable, StoreRefused."""
-        name = job.dataset_id, index_key(job.revision, chunk.ordinal, chunk.round), chunk.purged_to
+        name = job.dataset_id, index_key(job.revision, chunk.ordinal, chunk.round), chunk.purged_to, chunk.edits
         table = self._kept.pop(name, None)
         if table is None:
             try:

@@ -1,4 +1,4 @@
-"""How a dataset gets a further revision: more rows, or rejected rows once more.
+"""How a dataset gets a further revision: more rows, rejected rows once more, or accepted ones if they have changed.
 
     destination still allowed, there, writable? ─▶ list readable? into the spool ─▶ COMMIT the job
 
@@ -19,17 +19,17 @@ from gateway.auth import Caller
 from gateway.destinations import permitted
 from gateway.problems import ApiError, Code, not_found
 from gateway.quotas import check_fits, check_room
-from gateway.schemas import AppendIn, ListOptions, RetryIn
+from gateway.schemas import AppendIn, ListOptions, RefreshIn, RetryIn
 from gateway.services import Services
 from gateway.sources import check_list, local_list, store_list
 from gateway.submit import Submitted, look, opened, writable
-from shared.db import jobs, lifecycle, revisions
+from shared.db import jobs, revisions
 from shared.db.jobs import JobRow
 from shared.db.revisions import Added, NewRevision
-from shared.db.session import transaction
+from shared.db.session import Connection, transaction
 from shared.papers import MANIFEST_KEY
 from shared.pipeline import JobKind
-from shared.reasons import REASONS, Reason
+from shared.reasons import ELSEWHERE, REASONS, Reason
 from shared.trace import Trace
 
 log = structlog.get_logger(__name__)
@@ -59,20 +59,37 @@ async def retry(services: Services, caller: Caller, job: JobRow, asked: RetryIn,
     await _check_place(services, job)
     source = await _retry_source(services, job, asked.reasons)
     new = _new(caller.tenant_id, job, JobKind.RETRY, source, trace)
-    return await _added(services, caller, job, new, reasons=[Reason(reason) for reason in source["reasons"]])
+    return await _added(services, caller, job, new)
 
 
-async def renewal(services: Services, tenant_id: UUID, job: JobRow, asked: RetryIn) -> NewRevision:
-    """What the calendar is to ask for periodically: a retry. Raises ApiError and errors of the tree."""
+async def refresh(services: Services, caller: Caller, job: JobRow, asked: RefreshIn, trace: Trace) -> Submitted:
+    """Looks whether the pictures of the job's dataset are still the same. Raises ApiError and errors of the tree."""
     await _check_place(services, job)
+    source = await _refresh_source(services, job, asked)
+    return await _added(services, caller, job, _new(caller.tenant_id, job, JobKind.REFRESH, source, trace))
+
+
+async def renewal(services: Services, tenant_id: UUID, job: JobRow, asked: RetryIn | RefreshIn) -> NewRevision:
+    """What the calendar is to ask for periodically. Raises ApiError and errors of the tree."""
+    await _check_place(services, job)
+    if isinstance(asked, RefreshIn):
+        return _new(tenant_id, job, JobKind.REFRESH, await _refresh_source(services, job, asked), None)
     return _new(tenant_id, job, JobKind.RETRY, await _retry_source(services, job, asked.reasons), None)
 
 
 async def _retry_source(services: Services, job: JobRow, asked: Sequence[Reason] | None) -> dict[str, Any]:
-    reasons = sorted(set(asked or (reason for reason, about in REASONS.items() if about.is_retryable)))
+    reasons = sorted(set(asked or (reason for reason, about in REASONS.items() if about.is_retryable)) - ELSEWHERE)
+    return {**await _list_options(services, job), "reasons": [str(reason) for reason in reasons]}
+
+
+async def _refresh_source(services: Services, job: JobRow, asked: RefreshIn) -> dict[str, Any]:
+    return {**await _list_options(services, job), "gone": asked.gone}
+
+
+async def _list_options(services: Services, job: JobRow) -> dict[str, Any]:
+    """Of a job that takes rows of the dataset again: what later jobs of it want to know of the list."""
     before = await _source(services, job)
-    kept = {name: before[name] for name in ListOptions.model_fields}
-    return {**kept, "digest": before["digest"], "reasons": [str(reason) for reason in reasons]}
+    return {**{name: before[name] for name in ListOptions.model_fields}, "digest": before["digest"]}
 
 
 def _new(
@@ -97,9 +114,7 @@ def _new(
     )
 
 
-async def _added(
-    services: Services, caller: Caller, job: JobRow, new: NewRevision, *, reasons: Sequence[Reason] | None = None
-) -> Submitted:
+async def _added(services: Services, caller: Caller, job: JobRow, new: NewRevision) -> Submitted:
     async with transaction(services.resources.engine) as connection:
         room = partial(check_room, connection, services.settings, caller.tenant)
         added = await revisions.add(connection, new, if_new=room)
@@ -107,16 +122,22 @@ async def _added(
             raise not_found()
         if added.is_busy:
             raise _busy(added)
-        if added.is_new and reasons is not None:
-            sums = await lifecycle.sums(connection, job.dataset_id)
-            if not any(sums.rejected.get(reason) for reason in reasons):
-                raise ApiError(Code.NOTHING_TO_RETRY, "no row of the dataset is rejected for one of these reasons")
-            if Reason.CHUNK_FAILED in reasons:
-                await revisions.take_over_failed(connection, job.dataset_id)
+        if added.is_new and new.kind is not JobKind.APPEND:
+            await _check_left(connection, new)
+            await revisions.take_over_failed(connection, new)
         made = await jobs.get(connection, new.tenant_id, added.job_id)
     assert made is not None, "the dataset's row was locked"
     log.info("revision_added", job=str(made.id), kind=new.kind, is_new=added.is_new)
     return Submitted(job=made, is_new=added.is_new)
+
+
+async def _check_left(connection: Connection, new: NewRevision) -> None:
+    """Raises ApiError when no row of the dataset would be taken again."""
+    if await revisions.is_left(connection, new):
+        return
+    if new.kind is JobKind.REFRESH:
+        raise ApiError(Code.NOTHING_TO_RETRY, "the dataset holds no picture that could be refreshed")
+    raise ApiError(Code.NOTHING_TO_RETRY, "no row of the dataset is rejected for one of these reasons")
 
 
 def _busy(added: Added) -> ApiError:

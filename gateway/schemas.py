@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared.blocklist import Kind
 from shared.manifest import ListFormat
-from shared.pipeline import ChunkState, JobKind, JobState, Tier
+from shared.pipeline import ChunkState, Gone, JobKind, JobState, Tier
 from shared.quotas import Quota
 from shared.reasons import Reason
 from shared.recipe import Recipe
@@ -137,6 +137,9 @@ def _known_reason(value: object) -> object:
 RetryReasons = list[Annotated[Reason, BeforeValidator(_known_reason)]] | None
 
 
+GoneName = Literal["keep", "drop"]
+
+
 class RetryIn(StrictRequest):
     """Which rejected rows of a dataset are taken again."""
 
@@ -147,6 +150,20 @@ class RetryIn(StrictRequest):
         min_length=1,
         max_length=len(Reason),
         description="Rows rejected for one of these; None: for any that may pass",
+    )
+
+
+class RefreshIn(StrictRequest):
+    """What a refresh makes of pictures that are gone by now."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"gone": "drop"}]})
+
+    gone: GoneName = Field(
+        default=Gone.KEEP.value,
+        description=(
+            "Of a picture whose URL brings none any more, or one that the recipe does not accept: keep it, or drop it "
+            "unless what went wrong may pass. What opted out since is always dropped"
+        ),
     )
 
 
@@ -200,7 +217,16 @@ class JobUrls(BaseModel):
     resume: str
     append: str
     retry: str
+    refresh: str
     clone: str
+
+
+class Refreshed(BaseModel):
+    """What a refresh found, in rows of chunks that have ended."""
+
+    unchanged: int = Field(description="The same picture as before, or a host that says so")
+    changed: int = Field(description="Another picture, which is stored in place of the old one")
+    gone: int = Field(description="None that could be had or accepted; `rejected` says which rows kept what they had")
 
 
 class JobOut(BaseModel):
@@ -221,6 +247,7 @@ class JobOut(BaseModel):
     planned: bool = Field(description="Whether the list has been read to its end, so that `rows` is final")
     accepted: int = Field(description="Images stored, of chunks that have ended")
     rejected: dict[str, int] = Field(description="Rows rejected, by reason, of chunks that have ended")
+    refreshed: Refreshed | None = Field(description="What was found, if it is a refresh")
     stored_bytes: int
     progress: dict[str, StageProgress] = Field(description="By stage: download, validate, upload")
     images_per_second: float | None = Field(description="Rows finished per second since the start")

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from gateway.schemas import Destination, JobError, JobOut, JobUrls, StageProgress
+from gateway.schemas import Destination, JobError, JobOut, JobUrls, Refreshed, StageProgress
 from shared.db.jobs import InFlight, JobRow
-from shared.pipeline import PIPELINE, ChunkState
+from shared.pipeline import PIPELINE, ChunkState, JobKind
 from shared.progress import Live
+from shared.reasons import Reason
 from shared.recipe import Recipe
 
-_VERBS = ("events", "images", "cancel", "pause", "resume", "append", "retry", "clone")
+_VERBS = ("events", "images", "cancel", "pause", "resume", "append", "retry", "refresh", "clone")
 #: How many stages a chunk in this state has behind it.
 _STAGES_BEHIND = {
     **{stage.ready: place for place, stage in enumerate(PIPELINE)},
@@ -39,6 +40,7 @@ def view(
         planned=job.is_planned,
         accepted=job.accepted,
         rejected=dict(job.rejected),
+        refreshed=_refreshed(job) if job.kind is JobKind.REFRESH else None,
         stored_bytes=job.stored_bytes,
         progress={name: StageProgress(done=rows, total=job.planned_rows) for name, rows in done.items()},
         images_per_second=_rate(job),
@@ -79,6 +81,12 @@ def later(shown: JobOut, newer: JobOut) -> JobOut:
 def urls(job_id: UUID, base_url: str) -> JobUrls:
     job = f"{base_url}/v1/jobs/{job_id}"
     return JobUrls(self=job, **{verb: f"{job}/{verb}" for verb in _VERBS})
+
+
+def _refreshed(job: JobRow) -> Refreshed:
+    unchanged = job.rejected.get(Reason.UNCHANGED, 0)
+    changed = job.accepted + job.rejected.get(Reason.DUPLICATE, 0)
+    return Refreshed(unchanged=unchanged, changed=changed, gone=job.ended_rows - unchanged - changed)
 
 
 def _rows_of(chunk: InFlight, place: int, stage: str, live: Live | None) -> int:

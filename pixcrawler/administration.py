@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pixcrawler.calls import Call
 from pixcrawler.models import Answered
+from pixcrawler.words import Gone, JobKind
 
 
 class Worker(Answered):
@@ -236,9 +237,21 @@ def add_entry(
     every_seconds: int | None = None,
     cron: str | None = None,
     reasons: Sequence[str] | None = None,
+    kind: JobKind = JobKind.RETRY,
+    gone: Gone | None = None,
 ) -> Call[CalendarEntry]:
-    """Has rejected rows of a job's dataset taken again periodically; exactly one of the two schedules, cron in UTC."""
-    body = {"job": str(job), "every_seconds": every_seconds, "cron": cron, "reasons": reasons and list(reasons)}
+    """Has a job's dataset retried or refreshed periodically; exactly one of the two schedules, cron in UTC.
+
+    `reasons` are of a retry, `gone` is of a refresh.
+    """
+    body = {
+        "job": str(job),
+        "kind": kind,
+        "every_seconds": every_seconds,
+        "cron": cron,
+        "reasons": reasons and list(reasons),
+        "gone": gone,
+    }
     return Call("POST", "/v1/admin/calendar", CalendarEntry, json=body)
 
 

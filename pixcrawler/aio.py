@@ -43,6 +43,7 @@ from pixcrawler.models import (
     Me,
     PoisonMessage,
     RedriveRequest,
+    RefreshRequest,
     RetryRequest,
     RotateSecretRequest,
     Statistics,
@@ -56,7 +57,7 @@ from pixcrawler.models import (
     WebhookWithSecret,
 )
 from pixcrawler.retry import PASSING, Retries
-from pixcrawler.words import DeliveryState, ImageStatus, Notice, TakedownKind
+from pixcrawler.words import DeliveryState, Gone, ImageStatus, Notice, TakedownKind
 
 Body = Callable[[], AsyncIterator[bytes]]
 
@@ -152,6 +153,13 @@ class AsyncClient:
         """Fetches rejected rows of the job's dataset again (None: all whose reason may pass), and nothing else."""
         chosen = None if reasons is None else list(reasons)
         return await self._made(calls.retry(job_id, RetryRequest(reasons=chosen)))
+
+    async def refresh(self, job_id: JobId, gone: Gone = Gone.KEEP) -> Submission:
+        """Asks whether the pictures of the job's dataset have changed, and replaces those that have.
+
+        `gone` says what becomes of pictures that are not there any more.
+        """
+        return await self._made(calls.refresh(job_id, RefreshRequest(gone=gone)))
 
     async def clone(self, job_id: JobId, request: CloneRequest) -> Submission:
         """Builds another dataset from the job's list, elsewhere."""

@@ -35,6 +35,7 @@ from pixcrawler.models import (
     PoisonMessage,
     PoisonPage,
     RedriveRequest,
+    RefreshRequest,
     RetryRequest,
     RotateSecretRequest,
     Statistics,
@@ -186,6 +187,10 @@ def move(job_id: JobId, verb: str) -> Call[Job]:
 
 def append(job_id: JobId, request: AppendRequest) -> Call[Job]:
     return Call("POST", f"{path_of(job_id)}/append", Job, json=request.body())
+
+
+def refresh(job_id: JobId, request: RefreshRequest) -> Call[Job]:
+    return Call("POST", f"{path_of(job_id)}/refresh", Job, json=request.body())
 
 
 def retry(job_id: JobId, request: RetryRequest) -> Call[Job]:

@@ -7,6 +7,7 @@ import typer
 from typer import Argument, Option
 
 from pixcrawler.commands.options import Asked, spread
+from pixcrawler.words import Gone, JobKind
 
 if TYPE_CHECKING:
     from pixcrawler.client import Client
@@ -249,16 +250,24 @@ def add_entry(
     ] = None,
     reason: Annotated[
         list[str] | None,
-        Option(help="Rows rejected for this; may be repeated. By default all that may pass.", metavar="REASON"),
+        Option(
+            help="Of a retry: rows rejected for this; may be repeated. By default all that may pass.", metavar="REASON"
+        ),
+    ] = None,
+    kind: Annotated[
+        JobKind, Option(help="retry takes rejected rows again, refresh asks whether accepted ones have changed.")
+    ] = JobKind.RETRY,
+    gone: Annotated[
+        Gone | None, Option(help="Of a refresh: keep pictures that are not there any more, or drop them.")
     ] = None,
 ) -> None:
-    """Have rejected rows of a job's dataset taken again periodically."""
+    """Have a job's dataset retried or refreshed periodically."""
     from pixcrawler.commands import operating
 
     seconds = None if every_hours is None else round(every_hours * 3600)
     _with(
         asked,
-        lambda client: operating.add_entry(client, job, seconds, cron, reason, is_json=asked.as_json),
+        lambda client: operating.add_entry(client, job, seconds, cron, reason, kind, gone, is_json=asked.as_json),
     )
 
 

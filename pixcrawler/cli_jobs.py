@@ -7,7 +7,7 @@ import typer
 from typer import Option
 
 from pixcrawler.commands.options import Asked, Choices, JobId, ListPath, To, spread
-from pixcrawler.words import JobKind, JobState, ListFormat
+from pixcrawler.words import Gone, JobKind, JobState, ListFormat
 
 jobs = typer.Typer(help="Your jobs: requests for datasets, and what can be made of them.", no_args_is_help=True)
 
@@ -146,6 +146,22 @@ def retry(
 
     with asked.client() as client:
         revisions.retry(client, job, reason, is_json=asked.as_json)
+
+
+@jobs.command()
+@spread
+def refresh(
+    asked: Asked,
+    job: JobId,
+    gone: Annotated[
+        Gone, Option(help="Of pictures that are not there any more: keep them, or drop them from the dataset.")
+    ] = Gone.KEEP,
+) -> None:
+    """Ask hosts whether the pictures of a job's dataset have changed, and replace those; print the new job's id."""
+    from pixcrawler.commands import revisions
+
+    with asked.client() as client:
+        revisions.refresh(client, job, gone, is_json=asked.as_json)
 
 
 @jobs.command()

@@ -16,6 +16,7 @@ from pixcrawler.words import (
     CheckState,
     DeliveryState,
     Depth,
+    Gone,
     ImageFormat,
     ImageKind,
     JobKind,
@@ -113,6 +114,12 @@ class RetryRequest(_Request):
     reasons: list[str] | None = None
 
 
+class RefreshRequest(_Request):
+    """Accepted rows are looked at again; `gone` says what becomes of pictures that are gone by now."""
+
+    gone: Gone = Gone.KEEP
+
+
 class CloneRequest(_Request):
     """Another dataset from a job's list; without a recipe, by the job's."""
 
@@ -184,6 +191,15 @@ class Place(Answered):
     endpoint: str | None
 
 
+class Refreshed(Answered):
+    """What a refresh found, in rows."""
+
+    unchanged: int
+    changed: int
+    #: What could not be had or accepted any more.
+    gone: int
+
+
 class Job(Answered):
     """A job, its counts and its progress."""
 
@@ -206,6 +222,8 @@ class Job(Answered):
     accepted: int
     #: Rows by reason.
     rejected: Mapping[str, int]
+    #: Of a refresh; None of another job, and from a gateway that does not know refreshes.
+    refreshed: Refreshed | None = None
     stored_bytes: int
     #: By stage, in order: download, validate, upload.
     progress: Mapping[str, StageProgress]

@@ -49,6 +49,11 @@ ADVICE = {
     "superseded": "The destination already held this chunk's objects without this row.",
     "chunk_failed": "The row's chunk failed; redrive it or retry the row.",
     "cancelled": "The job was cancelled before this row was stored.",
+    "unchanged": "A refresh found the same picture; the row stands in the index of an earlier revision.",
+    "kept": (
+        "A refresh got no picture and kept the one there was; the row stands in the index of an earlier revision."
+    ),
+    "replaced": "A refresh replaced the row; it stands in the index of another revision.",
 }
 
 

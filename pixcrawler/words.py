@@ -31,6 +31,14 @@ class JobKind(StrEnum):
     BUILD = "build"
     APPEND = "append"
     RETRY = "retry"
+    REFRESH = "refresh"
+
+
+class Gone(StrEnum):
+    """What a refresh makes of a picture whose URL brings none any more."""
+
+    KEEP = "keep"
+    DROP = "drop"
 
 
 class Notice(StrEnum):

@@ -1,244 +1,53 @@
-"""Carries purges out in one chunk. Each step can be repeated, and a crash between two leaves a chunk that works.
+"""Carries purges out in one chunk.
 
-    read the index ─▶ note the rows ─▶ write their shards anew without them, under new keys
-        ─▶ replace the index ─▶ drop what it names no more ─▶ count, all at once with "carried out here"
+    read the index ─▶ note the rows ─▶ take them out (`scheduler/chunk_edit.py`) ─▶ count, all at once with "done here"
 
-The index is the border. Before it is replaced nothing has changed for a reader; afterwards the rows are found by
-their tombstones, so whoever repeats the work goes on with dropping and counting. What was deleted is deleted before
-the chunk says so: a chunk that counts as purged holds nothing any more.
-
-The index is exchanged for the version that was read, so a scheduler that was stopped in between undoes nothing of its
-successor's; and a chunk is not redriven while it is purged.
+What was deleted is deleted before the chunk says so: a chunk that counts as purged holds nothing any more. A chunk is
+not redriven while it is purged.
 """
 
 import asyncio
-import hashlib
-import re
-import tempfile
-import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-import pyarrow as pa
-
-from scheduler.shards import fetch, without_rows, without_rows_in_table
-from scheduler.tombstones import PATHS, Purges, emptied, emptied_rows, moved
-from shared.chunk import Claim, NewObject
+from scheduler.chunk_edit import Lead, drop, read_index, remainder, replace_index, without
+from scheduler.tombstones import Purges, tombs
+from shared.chunk import Claim
 from shared.db import leader, purges
 from shared.db.leader import Term
-from shared.db.purges import EndedChunk, Remainder
-from shared.db.session import transaction
-from shared.errors import StoreRefused, StoreUnavailable
 from shared.failpoints import reach
-from shared.index import (
-    METADATA_NAME,
-    chunk_name,
-    counts_of,
-    from_parquet,
-    index_key,
-    object_keys,
-    to_parquet,
-)
-from shared.manifest import digest_of
-from shared.recipe import OutputFormat
-from shared.records import key_of
-from shared.remnants import keys_of_chunk
+from shared.reasons import Reason
 from shared.resources import Resources
 from shared.storage.base import ObjectStore
-from shared.workdir.local import full_disk_is_transient
-
-_PARQUET = "application/vnd.apache.parquet"
-_TAR = "application/x-tar"
-#: So long after the database was asked who leads, it need not be asked again.
-_TRUSTED_SECONDS = 1.0
-#: A shard's key, without the mark of an earlier purge.
-_SHARD = re.compile(r"(?P<place>.*/r\d{3,}-\d{6,})(-[0-9a-f]{16})?(?P<suffix>\.[a-z]+)")
 
 
-async def purge_chunk(resources: Resources, term: Term, chunk: EndedChunk, asked: Purges) -> int:
+async def purge_chunk(resources: Resources, term: Term, claim: Claim, asked: Purges) -> int:
     """Empties the rows that the purges name; how many stored images went.
 
     Raises NotLeader, StoreUnavailable, StoreRefused, and WorkAreaFull when there is no room for a shard.
     """
-    async with resources.stores.at(chunk.claim.destination, chunk.claim.endpoint) as store:
-        return await _purge(resources, store, term, chunk, asked)
+    async with resources.stores.at(claim.destination, claim.endpoint) as store:
+        return await _purge(resources, store, term, claim, asked)
 
 
-async def _purge(resources: Resources, store: ObjectStore, term: Term, chunk: EndedChunk, asked: Purges) -> int:
-    claim = chunk.claim
-    lead = _Lead(resources, term)
-    found = await _index(store, claim)
+async def _purge(resources: Resources, store: ObjectStore, term: Term, claim: Claim, asked: Purges) -> int:
+    lead = Lead(resources, term)
+    found = await read_index(store, claim)
     removals = [] if found is None else await asyncio.to_thread(asked.removals, found.index)
     if found is not None and removals:
         async with leader.leading(resources.engine, term) as connection:
             if not await purges.note_removals(connection, claim, removals):
                 return 0  # it is redriven, and purged again when that has ended
         reach("purge.noted")
-        index = await _without(store, found.index, [removal.row for removal in removals])
+        index = await without(store, found.index, [removal.row for removal in removals], Reason.TAKEN_DOWN)
         reach("purge.cut")
-        await lead.check()
-        await _exchange(store, found.key, to_parquet(index), version=found.version)
+        found = await replace_index(store, found, index, lead)
         reach("purge.indexed")
-        found = replace(found, index=index)
-    if found is None or not emptied_rows(found.index):
+    if found is None or not tombs(found.index):
         async with leader.leading(resources.engine, term) as connection:
-            await purges.mark(connection, chunk, number=asked.newest.number)
+            await purges.mark(connection, claim, number=asked.newest.number)
         return 0
-    await _drop(store, claim, found.index, lead)
+    await drop(store, claim, found.index, lead)
     reach("purge.dropped")
-    left = await _remainder(resources, store, claim, found.index)
+    left = await remainder(resources, store, claim, found.index)
     async with leader.leading(resources.engine, term) as connection:
-        removed = await purges.record(connection, chunk, left, number=asked.newest.number)
+        removed = await purges.record(connection, claim, left, number=asked.newest.number)
     return removed or 0
-
-
-class _Lead:
-    """Asked before anything is destroyed: what was paused meanwhile must not destroy what a successor made."""
-
-    def __init__(self, resources: Resources, term: Term) -> None:
-        self._engine = resources.engine
-        self._term = term
-        self._until = float("-inf")
-
-    async def check(self) -> None:
-        """Raises NotLeader when another leads by now, or did a moment ago."""
-        if (now := time.monotonic()) < self._until:
-            return
-        async with leader.leading(self._engine, self._term):
-            pass
-        self._until = now + _TRUSTED_SECONDS
-
-
-@dataclass(frozen=True)
-class _Found:
-    """An index as it was read."""
-
-    key: str
-    version: str
-    index: pa.Table
-
-
-async def _index(store: ObjectStore, claim: Claim) -> _Found | None:
-    """The chunk's index; None when it stored none."""
-    key = index_key(claim.revision, claim.ordinal, claim.round)
-    try:
-        stored = await store.stat(key)
-        index = await asyncio.to_thread(from_parquet, await store.get(key))
-    except KeyError:
-        return None
-    except ValueError as error:
-        raise StoreRefused(f"{key} is no index that can be read; move it away") from error
-    if len(index) != claim.rows or index["row"][0].as_py() != claim.first_row:
-        raise StoreRefused(f"{key} is not the index of this chunk; move it away")
-    return None if stored is None else _Found(key, stored.version, index)
-
-
-async def _without(store: ObjectStore, index: pa.Table, rows: Sequence[int]) -> pa.Table:
-    """The index as it will be, once the shards it will name are stored."""
-    gone = set(rows)
-    places = [place for place in index.select(["row", *PATHS]).to_pylist() if place["row"] in gone]
-    paths = sorted({place[name] for place in places for name in PATHS if place[name] is not None})
-    shards = {path: await _cut(store, path, gone) for path in paths if _SHARD.fullmatch(path)}
-    return moved(await asyncio.to_thread(emptied, index, rows), shards)
-
-
-async def _cut(store: ObjectStore, key: str, rows: Collection[int]) -> str:
-    """Stores a shard without these rows, named by what it holds; its key, or the old one when nothing is left."""
-    with tempfile.TemporaryDirectory(prefix="pixcrawler-purge-") as name, full_disk_is_transient():
-        old, new = Path(name) / "old", Path(name) / "new"
-        try:
-            await fetch(store, key, old)
-        except KeyError as error:
-            raise StoreRefused(f"the index names {key}, which is not there") from error
-        if not await asyncio.to_thread(without_rows, key, old, new, rows):
-            return key
-        sha256 = await asyncio.to_thread(digest_of, new)
-        made = _SHARD.sub(rf"\g<place>-{sha256[:16]}\g<suffix>", key)
-        content_type = _TAR if key.endswith(".tar") else _PARQUET
-        await store.create(made, new, content_type=content_type, sha256=sha256)
-    return made
-
-
-async def _drop(store: ObjectStore, claim: Claim, index: pa.Table, lead: _Lead) -> None:
-    """Deletes what the chunk stored and its index does not name: emptied rows' files, and shards that held them.
-
-    Also what an interrupted upload of a chunk that failed left of them.
-    """
-    gone = emptied_rows(index)
-    if claim.recipe.output_format is OutputFormat.FILES:
-        await _drop_files(store, claim, gone, lead)
-        if claim.recipe.thumbnails is None:
-            return
-    named = set(object_keys(index))
-    folder = _folder(claim)
-    for key in [key async for key in keys_of_chunk(store, claim) if key not in named and not key.startswith(folder)]:
-        await lead.check()
-        await store.delete(key)
-
-
-def _folder(claim: Claim) -> str:
-    """Of a chunk's loose files, which have their own way to go; its shards lie elsewhere."""
-    return f"data/{chunk_name(claim.revision, claim.ordinal)}/"
-
-
-async def _drop_files(store: ObjectStore, claim: Claim, gone: Sequence[int], lead: _Lead) -> None:
-    """Metadata first: a loader must not look for a file that is not there."""
-    folder = _folder(claim)
-    await _drop_metadata(store, folder + METADATA_NAME, gone, lead)
-    names = {key_of(row) for row in gone}
-    async for stored in store.list(folder):
-        if stored.key.removeprefix(folder).partition(".")[0] in names:
-            await lead.check()
-            await store.delete(stored.key)
-
-
-async def _drop_metadata(store: ObjectStore, key: str, gone: Sequence[int], lead: _Lead) -> None:
-    stored = await store.stat(key)
-    if stored is None:
-        return
-    body = await store.get(key)
-    kept = await asyncio.to_thread(without_rows_in_table, key, body, gone)
-    await lead.check()
-    if kept is None:
-        await store.delete(key)
-    elif kept != body:
-        await _exchange(store, key, kept, version=stored.version)
-
-
-async def _exchange(store: ObjectStore, key: str, body: bytes, *, version: str) -> None:
-    sha256 = hashlib.sha256(body).hexdigest()
-    if not await store.exchange(key, body, version=version, content_type=_PARQUET, sha256=sha256):
-        raise StoreUnavailable(f"{key} was changed meanwhile; it is looked at again")
-
-
-async def _remainder(resources: Resources, store: ObjectStore, claim: Claim, index: pa.Table) -> Remainder:
-    async with transaction(resources.engine) as connection:
-        known = await purges.objects_of_chunk(connection, claim.chunk_id)
-    unchanged = {key: item for key, item in known.items() if _SHARD.fullmatch(key) and not key.startswith("index/")}
-    keys = [*object_keys(index), index_key(claim.revision, claim.ordinal, claim.round)]
-    objects = [unchanged.get(key) or await _as_stored(store, key) for key in keys]
-    accepted, by_reason = counts_of(index)
-    return Remainder(
-        counts={"accepted": accepted, "rejected": by_reason},
-        stored_bytes=sum(item.size_bytes for item in objects) + _loose_bytes(claim, index),
-        objects=objects,
-        emptied_rows=emptied_rows(index),
-    )
-
-
-async def _as_stored(store: ObjectStore, key: str) -> NewObject:
-    with tempfile.TemporaryDirectory(prefix="pixcrawler-purge-") as name, full_disk_is_transient():
-        path = Path(name) / "stored"
-        try:
-            await fetch(store, key, path)
-        except KeyError as error:
-            raise StoreRefused(f"the index names {key}, which is not there") from error
-        return NewObject(key=key, size_bytes=path.stat().st_size, sha256=await asyncio.to_thread(digest_of, path))
-
-
-def _loose_bytes(claim: Claim, index: pa.Table) -> int:
-    """The size of image files, which are no objects to remember."""
-    if claim.recipe.output_format is not OutputFormat.FILES:
-        return 0
-    return sum(size or 0 for size in index["stored_bytes"].to_pylist())

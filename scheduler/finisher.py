@@ -19,6 +19,7 @@ from shared.index import saved_fields
 from shared.papers import Dataset, PaperState
 from shared.pipeline import JobState
 from shared.publishing import publish_papers
+from shared.reasons import Reason
 from shared.resources import Resources
 from shared.version import VERSION
 
@@ -112,7 +113,8 @@ def last_state(job: Finished) -> JobState:
         return JobState.CANCELLED
     if not job.failed_chunks and not job.error_code:
         return JobState.COMPLETED
-    return JobState.COMPLETED_WITH_FAILURES if job.counts["accepted"] else JobState.FAILED
+    has_result = job.counts["accepted"] or job.counts["rejected"].get(Reason.UNCHANGED)
+    return JobState.COMPLETED_WITH_FAILURES if has_result else JobState.FAILED
 
 
 async def papers_of(

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from scheduler.again import RowsAgain
 from scheduler.planning import Part, part_chunks, plan_slice
 from scheduler.priority import Place, clock_at, places
+from scheduler.refreshing import PicturesAgain
 from shared.db import leader, lifecycle, tenants
 from shared.db.leader import Term
 from shared.db.lifecycle import NewChunk, Plan
@@ -65,7 +66,10 @@ class Planner:
         self._quotas = quotas or {}
         self._folder = tempfile.TemporaryDirectory(prefix="pixcrawler-plans-")
         self._open: dict[UUID, OpenList] = {}
-        self._again = RowsAgain(resources)
+        self._again: dict[JobKind, RowsAgain | PicturesAgain] = {
+            JobKind.RETRY: RowsAgain(resources),
+            JobKind.REFRESH: PicturesAgain(resources),
+        }
 
     def close(self) -> None:
         for job in list(self._open):
@@ -95,8 +99,8 @@ class Planner:
         return True
 
     async def _part(self, plan: Plan) -> Part:
-        if plan.kind is JobKind.RETRY:
-            return await self._again.part(plan, self._path(plan, "part"))
+        if again := self._again.get(plan.kind):
+            return await again.part(plan, self._path(plan, "part"))
         opened = await self._list_of(plan)
         return await asyncio.to_thread(self._slice, plan, opened)
 
@@ -187,8 +191,11 @@ class Planner:
                     tier=place.tier,
                     virtual_start=place.virtual_start,
                     score=place.score,
+                    renews=renews,
                 )
-                for chunk, place in zip(part.chunks, placed, strict=True)
+                for chunk, place, renews in zip(
+                    part.chunks, placed, part.renews or [None] * len(part.chunks), strict=True
+                )
             ]
             return await lifecycle.add_chunks(
                 connection, now, new, cursor=part.cursor, is_last=part.is_last, replaced=part.replaced

@@ -50,6 +50,8 @@ class Part:
     is_last: bool
     #: Of rows taken again: how many there are, by the reason they had. None: the rows are new ones.
     replaced: Mapping[str, int] | None = None
+    #: Of rows that are refreshed: the ids of the chunks they are in so far, one for each chunk here.
+    renews: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -13,13 +13,14 @@ import structlog
 from scheduler.chunk_purge import purge_chunk
 from scheduler.finisher import papers_of
 from scheduler.patience import Patience
+from scheduler.renewals import Renewals
 from scheduler.statistician import statistics_of
 from scheduler.tombstones import Purges
 from shared import metrics
+from shared.chunk import Claim
 from shared.db import jobs, leader, purges
 from shared.db.leader import Term
 from shared.db.lifecycle import Finished
-from shared.db.purges import EndedChunk
 from shared.db.session import transaction
 from shared.errors import PixCrawlerError
 from shared.index import from_parquet, index_key, saved_fields_in
@@ -43,11 +44,16 @@ class Purger:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._patience = Patience()
+        self._renewals = Renewals(resources)
         #: Where this walk over the chunks is.
         self._after = 0
 
     async def purge(self, term: Term) -> bool:
-        """The next slice of work. False: there is none for now."""
+        """The next slice of work. False: there is none for now.
+
+        What a refresh found is carried out here, too: both change indexes, and take turns.
+        """
+        has_renewed = await self._renewals.renew(term)
         asked = await self._asked()
         if asked and await self._purge_some(term, asked):
             return True
@@ -55,7 +61,7 @@ class Purger:
             return True
         if asked:
             await self._conclude(term, asked)
-        return False
+        return has_renewed
 
     async def _asked(self) -> Purges | None:
         async with transaction(self._resources.engine) as connection:
@@ -67,22 +73,22 @@ class Purger:
             found = await purges.unpurged(
                 connection, asked.newest, after=self._after, without=self._patience.put_off_now, limit=_AT_ONCE
             )
-        self._after = found[-1].claim.chunk_id if found else 0
+        self._after = found[-1].chunk_id if found else 0
         await asyncio.gather(*(self._purge_one(term, chunk, asked) for chunk in found))
         return bool(found)
 
-    async def _purge_one(self, term: Term, chunk: EndedChunk, asked: Purges) -> None:
-        dataset = chunk.claim.dataset_id
+    async def _purge_one(self, term: Term, chunk: Claim, asked: Purges) -> None:
+        dataset = chunk.dataset_id
         try:
             async with asyncio.timeout(_LONGEST_SECONDS):
                 removed = await purge_chunk(self._resources, term, chunk, asked)
         except Exception as error:  # one chunk's trouble, a bug too, must not stop the others
-            self._put_off(dataset, error, chunk=chunk.claim.chunk_id)
+            self._put_off(dataset, error, chunk=chunk.chunk_id)
             return
         self._patience.forget(dataset)
         if removed:
             metrics.images_purged.inc(removed)
-            log.info("chunk_purged", job=str(chunk.claim.job_id), chunk=chunk.claim.chunk_id, images=removed)
+            log.info("chunk_purged", job=str(chunk.job_id), chunk=chunk.chunk_id, images=removed)
 
     async def _refresh_papers(self, term: Term) -> bool:
         """Writes the papers of one dataset anew. False: none needs it now."""

@@ -7,14 +7,13 @@ when nothing is left to be taken again; the next time comes.
 import structlog
 
 from scheduler.settings import SchedulerSettings
-from shared.db import calendar, leader, lifecycle, recurring, revisions, tenants
+from shared.db import calendar, leader, recurring, revisions, tenants
 from shared.db.calendar import Run
 from shared.db.leader import Term
 from shared.db.revisions import Added, NewRevision
 from shared.db.session import Connection
 from shared.errors import TransientError
 from shared.quotas import used_up
-from shared.reasons import Reason
 from shared.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -37,7 +36,7 @@ class Renewer:
         """Makes the job, if one is to be made. Raises NotRenewed with a sentence, DatabaseUnavailable, NotLeader."""
         new = recurring.read(run.arguments)
         async with leader.leading(self._resources.engine, term) as connection:
-            if not await _is_left(connection, new):
+            if not await revisions.is_left(connection, new):
                 log.info("renewal_needless", entry=run.entry)
                 return
             added = await self._add(connection, new)
@@ -55,8 +54,8 @@ class Renewer:
         added = await revisions.add(connection, new, if_new=check_room)
         if added is not None and not added.is_new:
             raise NotRenewed(f"job {added.job_id} was still changing the dataset")
-        if added is not None and Reason.CHUNK_FAILED in new.source.get("reasons", ()):
-            await revisions.take_over_failed(connection, new.dataset_id)
+        if added is not None:
+            await revisions.take_over_failed(connection, new)
         return added
 
     async def _check_room(self, connection: Connection, new: NewRevision) -> None:
@@ -69,12 +68,3 @@ class Renewer:
         quota = used_up(tenant.limits(self._settings.quotas), usage)
         if quota is not None:
             raise NotRenewed(f"its tenant's quota of {quota} was used up")
-
-
-async def _is_left(connection: Connection, new: NewRevision) -> bool:
-    """Whether there are rows to be taken again, where the revision takes again what was rejected."""
-    reasons = new.source.get("reasons")
-    if reasons is None:
-        return True
-    sums = await lifecycle.sums(connection, new.dataset_id)
-    return any(sums.rejected.get(reason) for reason in reasons)

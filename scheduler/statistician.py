@@ -18,7 +18,7 @@ from shared.db import history, jobs
 from shared.db.history import Added
 from shared.db.jobs import EndedChunk
 from shared.db.session import transaction
-from shared.index import index_key
+from shared.index import index_key, standing
 from shared.pipeline import PIPELINE
 from shared.resources import Resources
 from shared.statistics import COLUMNS, SCHEMA, StageTime, Statistics, Tally
@@ -103,7 +103,7 @@ def _count(tally: Tally, tables: Sequence[pa.Table], seen: "_Rows | None") -> No
     """Adds these tables, which are all of one revision."""
     if not tables:
         return
-    table = pa.concat_tables(tables)
+    table = standing(pa.concat_tables(tables))
     tally.add(table if seen is None else table.filter(seen.new(table["row"].to_pylist())))
 
 

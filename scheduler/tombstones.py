@@ -1,4 +1,4 @@
-"""Which rows of an index a purge names, and what is left of them. Values in, values out."""
+"""Which rows of an index a purge names, and what it, or a refresh, leaves of rows. Values in, values out."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -9,14 +9,14 @@ import pyarrow.compute as pc
 from shared.blocklist import Blocklist
 from shared.db.purges import Purge, Removal
 from shared.index import Record, rejected
-from shared.reasons import Reason
+from shared.reasons import ELSEWHERE, Reason
 
 #: What a purge is asked about.
 _ASKED = ("row", "reason", "url", "final_url", "sha256", "stored_sha256", "phash")
 #: What says where a row's image lies, and its thumbnail.
 PATHS = ("path", "thumbnail_path")
 #: What an emptied row still says: its place, so that counts go on adding up.
-_KEPT = ("row", "key", "revision")
+_KEPT = ("row", "key", "revision", "reason")
 
 
 class Purges:
@@ -49,10 +49,13 @@ class Purges:
         return self._each[purge.number]
 
 
-def emptied(index: pa.Table, rows: Collection[int]) -> pa.Table:
-    """The index with tombstones for these rows, everything else as it was."""
+def emptied(index: pa.Table, rows: Collection[int], reason: Reason = Reason.TAKEN_DOWN) -> pa.Table:
+    """The index with tombstones for these rows, everything else as it was.
+
+    One that stood in another index before goes on doing so: it counts there.
+    """
     is_named = pc.is_in(index["row"], value_set=pa.array(sorted(rows), pa.int64()))
-    tombstones = [_tombstone(record) for record in index.filter(is_named).select(list(_KEPT)).to_pylist()]
+    tombstones = [_tombstone(record, reason) for record in index.filter(is_named).select(list(_KEPT)).to_pylist()]
     kept = index.filter(pc.invert(is_named))
     mixed = pa.concat_tables([kept, _table(tombstones, index.schema)])
     places = {row: place for place, row in enumerate(mixed["row"].to_pylist())}
@@ -65,6 +68,13 @@ def emptied_rows(index: pa.Table) -> list[int]:
     return rows
 
 
+def tombs(index: pa.Table) -> list[int]:
+    """The rows of which nothing is left in this index: taken down, or replaced by a later revision."""
+    reasons = pa.array([Reason.TAKEN_DOWN.value, Reason.REPLACED.value])
+    rows: list[int] = index.filter(pc.is_in(index["reason"], value_set=reasons))["row"].to_pylist()
+    return rows
+
+
 def moved(index: pa.Table, paths: Mapping[str, str]) -> pa.Table:
     """The index with its images and thumbnails in other objects: old key -> new key."""
     for name in PATHS:
@@ -74,8 +84,9 @@ def moved(index: pa.Table, paths: Mapping[str, str]) -> pa.Table:
     return index
 
 
-def _tombstone(record: Record) -> Record:
-    return rejected({**record, "duplicate_of": None}, Reason.TAKEN_DOWN)
+def _tombstone(record: Record, reason: Reason) -> Record:
+    stands_elsewhere = record["reason"] in ELSEWHERE
+    return rejected({**record, "duplicate_of": None}, Reason.REPLACED if stands_elsewhere else reason)
 
 
 def _table(records: Sequence[Record], schema: pa.Schema) -> pa.Table:

@@ -23,7 +23,7 @@ from shared.db.cells import Report
 from shared.db.session import transaction
 from shared.messages import Why
 from shared.pipeline import PIPELINE, ChunkState, JobState, Tier
-from shared.reasons import Reason
+from shared.reasons import ELSEWHERE, Reason
 from shared.resources import Resources
 from shared.waiting import WaitingSet
 
@@ -128,7 +128,8 @@ def withdraw_truth() -> None:
 def _show_rows(truth: Truth) -> None:
     metrics.images.labels(outcome="accepted", reason="").set(truth.accepted)
     for reason in Reason:
-        metrics.images.labels(outcome="rejected", reason=reason.value).set(truth.rejected.get(reason, 0))
+        outcome = "elsewhere" if reason in ELSEWHERE else "rejected"
+        metrics.images.labels(outcome=outcome, reason=reason.value).set(truth.rejected.get(reason, 0))
     for job_state in JobState:
         metrics.jobs.labels(state=job_state.value).set(truth.jobs.get(job_state, 0))
     for state in ChunkState:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from shared.pipeline import Gone
 from shared.recipe import Recipe
 from shared.storage.base import ObjectStore
 from shared.workdir.base import Draft
@@ -49,6 +50,7 @@ class Claim:
     crashes: int  #: workers that died under this chunk
     restarts: int = 0  #: times it began anew
     round: int = 0  #: times it was redriven after it had failed
+    gone: Gone | None = None  #: of a chunk that is refreshed: what becomes of pictures that are gone
     traceparent: str | None = None  #: of the request that made the job (`shared.trace.Trace.stored`)
 
 

@@ -85,7 +85,7 @@ async def close_chunk(resources: Resources, ended: chunks.Ended, *, actor: str) 
 async def _close_open_rows(resources: Resources, ended: chunks.Ended) -> None:
     """Counts the rows of a chunk without a result, and writes their index if that is possible at all."""
     claim = ended.claim
-    accepted, rejected = 0, {_REASONS[ended.outcome].value: claim.rows}
+    accepted, rejected = 0, {_reason_of(ended).value: claim.rows}
     objects: list[NewObject] = []
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
@@ -103,14 +103,20 @@ async def _close_open_rows(resources: Resources, ended: chunks.Ended) -> None:
         await chunks.record_objects(connection, claim, objects)
 
 
+def _reason_of(ended: chunks.Ended) -> Reason:
+    """Why open rows are not accepted; those of a refresh go on holding what they held."""
+    return _REASONS[ended.outcome] if ended.claim.gone is None else Reason.KEPT
+
+
 async def _stored_index(resources: Resources, ended: chunks.Ended) -> tuple[pa.Table, list[NewObject]]:
     """Writes the index of a chunk without a result, or adopts the one its upload left: an index is complete."""
     claim = ended.claim
-    index = index_of_open_rows(await resources.source(claim.source), _REASONS[ended.outcome], revision=claim.revision)
+    index = index_of_open_rows(await resources.source(claim.source), _reason_of(ended), revision=claim.revision)
     async with resources.stores.at(claim.destination, claim.endpoint) as store:
         index, objects = await _store_index(store, claim, index)
-        if ended.outcome is Outcome.CANCELLED and ended.may_have_stored and not object_keys(index):
-            await remove_remnants(store, claim)  # a failed chunk's are found again when it is redriven
+        keeps_remnants = ended.outcome is Outcome.FAILED and claim.gone is None  # they are found when it is redriven
+        if ended.may_have_stored and not keeps_remnants and not object_keys(index):
+            await remove_remnants(store, claim)
     return index, objects
 
 

@@ -36,6 +36,9 @@ POINTS = frozenset(
         "purge.cut",  #: their shards are stored anew without them; the index names the old ones
         "purge.indexed",  #: the index has tombstones; what they held still lies there
         "purge.dropped",  #: it is deleted; the counts say otherwise
+        "renew.cut",  #: shards are stored anew without what a refresh replaced; the index names the old ones
+        "renew.indexed",  #: the index has tombstones; what they held still lies there
+        "renew.dropped",  #: it is deleted; the counts say otherwise
         "close.indexed",  #: the index of a chunk without a result is stored; its rows are not counted
         "close.removed",  #: an ended chunk's work area is gone; its slot is still held
         "worker.turned",  #: the main loop of a worker has turned; reached every second

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shared.errors import ChunkError
-from shared.reasons import REASONS, Reason, status_of
+from shared.reasons import ELSEWHERE, REASONS, Reason, status_of
 from shared.records import ADDED_LATER, INDEX, SOURCE, key_of, saved_columns
 
 Record = dict[str, Any]
@@ -32,7 +33,8 @@ _CONTAINERS = (".tar", ".parquet")
 #: Rows in a row group, as img2dataset has it: a page of the gallery reads one group.
 _GROUP_ROWS = 100
 
-_OF_FETCH = (
+#: What the newest fetch said, whatever the picture.
+OF_FETCH = (
     "http_status",
     "final_url",
     "content_type",
@@ -126,7 +128,7 @@ def accepted_as_stored(record: Record, facts: Mapping[str, Any], *, path: str) -
 
     `facts` are the stored image's `PICTURE_FACTS`. What the fetch said is kept only if it brought the same bytes.
     """
-    fetch: Record = {} if facts.get("sha256") == record["sha256"] else dict.fromkeys(_OF_FETCH)
+    fetch: Record = {} if facts.get("sha256") == record["sha256"] else dict.fromkeys(OF_FETCH)
     return {
         **record,
         **fetch,
@@ -171,6 +173,12 @@ def counts_of(index: pa.Table) -> tuple[int, dict[str, int]]:
     return passed, by_reason
 
 
+def standing(index: pa.Table) -> pa.Table:
+    """The rows of which this index speaks; of the others, which a refresh looked at or replaced, another one does."""
+    elsewhere = pc.is_in(index["reason"], value_set=pa.array([reason.value for reason in ELSEWHERE]))
+    return index.filter(pc.invert(elsewhere))
+
+
 def to_parquet(index: pa.Table) -> bytes:
     """The index as the bytes of a Parquet file; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
@@ -212,7 +220,7 @@ def _record(planned: Record, fetch: Record, verdict: Record, *, revision: int) -
     row = planned["row"]
     record: Record = {
         **_pick(planned, (*(name for name in planned if name not in SOURCE.names), "caption", "url", "row")),
-        **_pick(fetch, _OF_FETCH),
+        **_pick(fetch, OF_FETCH),
         **_pick(verdict, _OF_FETCHED_BYTES),
         **_pick(verdict, ("stored_format", "stored_sha256", "width", "height", "duplicate_of")),
         "key": key_of(row),

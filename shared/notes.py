@@ -14,6 +14,7 @@ from shared.errors import ChunkError, ClaimLost, PixCrawlerError
 from shared.messages import ChunkMessage, Why
 from shared.pipeline import Stage, next_stage
 from shared.policy import BeginAnew, Decision, End, HandBack, LetGo
+from shared.reasons import Reason
 
 log = structlog.get_logger(__name__)
 
@@ -61,8 +62,9 @@ class StageNotes:
     def completed(self, claim: Claim, result: StageResult, seconds: float) -> None:
         stage = self._stage.name
         metrics.chunk_seconds.labels(stage=stage, result=_COMPLETED).observe(seconds)
-        metrics.rows_tried.labels(stage=stage, result="passed").inc(result.passed)
-        metrics.rows_tried.labels(stage=stage, result="rejected").inc(claim.rows - result.passed)
+        unchanged = result.rejected.get(Reason.UNCHANGED, 0)  # met again, which is no rejection
+        metrics.rows_tried.labels(stage=stage, result="passed").inc(result.passed + unchanged)
+        metrics.rows_tried.labels(stage=stage, result="rejected").inc(claim.rows - result.passed - unchanged)
         metrics.bytes_tried.labels(stage=stage).inc(result.size_bytes)
         log.info(
             "stage_completed",

@@ -83,6 +83,14 @@ class JobKind(StrEnum):
     BUILD = "build"  #: the rows of a list, in a new dataset
     APPEND = "append"  #: the rows of another list, behind those that are there
     RETRY = "retry"  #: rows that were rejected, once more, under their old numbers
+    REFRESH = "refresh"  #: rows that were accepted, if their pictures are others by now, under their old numbers
+
+
+class Gone(StrEnum):
+    """What a refresh makes of a picture whose URL brings none any more."""
+
+    KEEP = "keep"  #: the dataset keeps what it has
+    DROP = "drop"  #: the row is rejected, unless what went wrong may pass
 
 
 class CheckState(StrEnum):

@@ -59,6 +59,9 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"
     CHUNK_FAILED = "chunk_failed"
     CANCELLED = "cancelled"
+    UNCHANGED = "unchanged"
+    KEPT = "kept"
+    REPLACED = "replaced"
 
 
 class Group(StrEnum):
@@ -71,6 +74,7 @@ class Group(StrEnum):
     FILTER = "filter"
     DUPLICATE = "duplicate"
     JOB = "job"
+    REVISION = "revision"
 
 
 @dataclass(frozen=True)
@@ -153,9 +157,25 @@ _ROWS: tuple[tuple[Reason, Group, bool, str], ...] = (
     (Reason.SUPERSEDED, Group.JOB, True, "The destination already held this chunk's objects without this row."),
     (Reason.CHUNK_FAILED, Group.JOB, True, "The row's chunk failed; redrive it or retry the row."),
     (Reason.CANCELLED, Group.JOB, True, "The job was cancelled before this row was stored."),
+    (
+        Reason.UNCHANGED,
+        Group.REVISION,
+        False,
+        "A refresh found the same picture; the row stands in the index of an earlier revision.",
+    ),
+    (
+        Reason.KEPT,
+        Group.REVISION,
+        False,
+        "A refresh got no picture and kept the one there was; the row stands in the index of an earlier revision.",
+    ),
+    (Reason.REPLACED, Group.REVISION, False, "A refresh replaced the row; it stands in the index of another revision."),
 )
 
 REASONS: dict[Reason, About] = {row[0]: About(*row[1:]) for row in _ROWS}
+
+#: Of rows that stand in another index: these say nothing of whether the dataset holds a picture.
+ELSEWHERE = frozenset(reason for reason, about in REASONS.items() if about.group is Group.REVISION)
 
 
 class Status(StrEnum):

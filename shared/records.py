@@ -120,7 +120,20 @@ THUMBNAILS = pa.schema(
 ADDED_LATER = frozenset({"thumbnail_path"})
 
 #: Names a client's own columns may not take.
-RESERVED_COLUMNS = frozenset(INDEX.names) | {"image", "txt", "json", "jpg", "png", "webp", "file_name"}
+RESERVED_COLUMNS = frozenset(INDEX.names) | {"image", "txt", "json", "jpg", "png", "webp", "file_name", "_held"}
+
+#: Last column of a planned table whose rows are refreshed: what is known of the picture that the dataset holds.
+HELD = pa.field(
+    "_held",
+    pa.struct(
+        [
+            pa.field("sha256", pa.string()),  # of the fetched bytes
+            pa.field("final_url", pa.string()),  # the only one that may be asked by the validators below
+            pa.field("etag", pa.string()),
+            pa.field("last_modified", pa.string()),
+        ]
+    ),
+)
 
 #: Files of a chunk in the work area.
 PACK = "pack"
@@ -136,7 +149,7 @@ def key_of(row: int) -> str:
 
 def saved_columns(source: pa.Table) -> list[str]:
     """The client's own columns of a planned table."""
-    return list(source.column_names[len(SOURCE) :])
+    return [name for name in source.column_names[len(SOURCE) :] if name != HELD.name]
 
 
 def to_stream(table: pa.Table) -> bytes:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from shared.chunk import Claim, NewObject, SourceRef
 from shared.recipe import Recipe
-from shared.records import FETCHED_FILE, PACK, SOURCE, from_stream
+from shared.records import FETCHED_FILE, HELD, PACK, SOURCE, from_stream
 from shared.storage.base import ObjectStore
 from shared.workdir import Draft, LocalWorkArea, WorkKey
 
@@ -24,6 +24,8 @@ class DownloadChunk:
     recipe: Recipe = field(default_factory=Recipe)
     job: UUID = field(default_factory=uuid4)
     fence: int = 1
+    #: What is known of each row's picture, if it is refreshed.
+    held: Sequence[Mapping[str, str]] | None = None
     reports: list[dict[str, int]] = field(default_factory=list)
     #: Is set with each report.
     has_reported: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,7 +62,8 @@ class DownloadChunk:
     async def source(self) -> pa.Table:
         rows = pa.array(range(1500, 1500 + len(self.urls)), pa.int64())
         captions = pa.nulls(len(self.urls), pa.string())
-        return pa.table([rows, pa.array(self.urls, pa.string()), captions], schema=SOURCE)
+        source = pa.table([rows, pa.array(self.urls, pa.string()), captions], schema=SOURCE)
+        return source if self.held is None else source.append_column(HELD, pa.array(self.held, HELD.type))
 
     async def draft(self) -> Draft:
         return await self.area.draft(self.key)

@@ -137,8 +137,8 @@ class Bench:
         rows: list[dict[str, Any]] = (await self.index_table(ordinal)).to_pylist()
         return rows
 
-    async def index_table(self, ordinal: int = 0, round: int = 0) -> pa.Table:
-        return from_parquet(await self.store.get(index_key(0, ordinal, round)))
+    async def index_table(self, ordinal: int = 0, round: int = 0, revision: int = 0) -> pa.Table:
+        return from_parquet(await self.store.get(index_key(revision, ordinal, round)))
 
 
 class ChunkTwin:
@@ -184,7 +184,9 @@ class ChunkTwin:
     async def settle_duplicates(self, fingerprints: Mapping[int, str | None]) -> dict[str, int]:
         claimed = {row: digest for row, digest in sorted(fingerprints.items()) if digest}
         self.settled.append(claimed)
-        known = {digest: row for digest, row in self._bench.fingerprints.items() if row not in fingerprints}
+        known = {
+            digest: row for digest, row in self._bench.fingerprints.items() if fingerprints.get(row, digest) == digest
+        }
         for row, digest in claimed.items():
             known.setdefault(digest, row)
         self._bench.fingerprints = known

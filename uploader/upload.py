@@ -3,8 +3,8 @@
     finished already? ─yes─▶ adopt its index
            │no
            ▼
-    open verdicts ─▶ drop what was taken down ─▶ settle duplicates ─▶ put pictures ─▶ compare with what is held
-        ─▶ put thumbnails, if asked for ─▶ put index ─▶ record objects
+    open verdicts ─▶ drop what was taken down ─▶ (of a refresh: drop what has not changed) ─▶ settle duplicates
+        ─▶ put pictures ─▶ compare with what is held ─▶ put thumbnails, if asked for ─▶ put index ─▶ record objects
 
 Of a chunk that was redriven (`shared/rounds.py`), the index of the failed round goes when this one's is stored.
 
@@ -35,12 +35,13 @@ from shared.index import (
     saved_fields,
     to_parquet,
 )
-from shared.reasons import Reason
+from shared.reasons import ELSEWHERE, Reason
 from shared.rounds import announce_change, remove_superseded, retire_older_indexes
 from uploader.adopt import create_or_find, finished_index, loose_bytes, objects_of
 from uploader.formats import Delivery, Holding, format_of
 from uploader.formats.parquet import CONTENT_TYPE
 from uploader.packs import Verdicts, open_verdicts, pictures_in
+from uploader.refresh import held_digests, kept_if_not_stored, refreshed
 from uploader.settings import UploaderSettings
 from uploader.thumbnails import put_thumbnails
 
@@ -69,11 +70,16 @@ async def upload(chunk: Chunk, *, puts: int, blocked: Blocklist) -> StageResult:
         return adopted
     verdicts = await open_verdicts(chunk)
     records = records_of(verdicts.source, verdicts.fetched, verdicts.judged, revision=chunk.claim.revision)
-    records = await _settle_duplicates(chunk, _without_taken_down(records, blocked))
+    records, digests = _without_taken_down(records, blocked), held_digests(verdicts.source)
+    if chunk.claim.gone is not None:
+        records = refreshed(records, digests, chunk.claim.gone)
+    records = await _settle_duplicates(chunk, records, digests)
     holding = await _put_pictures(chunk, verdicts, records, puts=puts)
     held = _as_held(records, holding)
+    if chunk.claim.gone is not None:
+        held = kept_if_not_stored(held)
     if holding.conflicts:
-        await _note_conflict(chunk, records, held, holding)
+        await _note_conflict(chunk, records, held, holding, digests)
     held, thumbnails = await put_thumbnails(chunk, verdicts, held)
     if thumbnails is not None:
         holding.objects.append(thumbnails)
@@ -88,7 +94,9 @@ async def _adopt_finished(chunk: Chunk) -> StageResult | None:
     if finished is None:
         return None
     index, stored = finished
-    await chunk.settle_duplicates(_fingerprints(chunk, index.select(["row", "sha256", "reason"]).to_pylist()))
+    records = index.select(["row", "sha256", "reason"]).to_pylist()
+    digests = held_digests(await chunk.source()) if claim.gone is not None else {}
+    await chunk.settle_duplicates(_fingerprints(chunk, records, digests))
     objects = await objects_of(store, index)
     await remove_superseded(store, claim, index)
     await retire_older_indexes(store, claim)
@@ -107,15 +115,27 @@ def _without_taken_down(records: Sequence[Record], blocked: Blocklist) -> list[R
     ]
 
 
-def _fingerprints(chunk: Chunk, records: Sequence[Record]) -> dict[int, str | None]:
-    """Which row lays claim to which bytes, None to none; empty when the client wants duplicates kept."""
+def _fingerprints(chunk: Chunk, records: Sequence[Record], held: Mapping[int, str]) -> dict[int, str | None]:
+    """Which row lays claim to which bytes, None to none; empty when the client wants duplicates kept.
+
+    A row that stands in an earlier index goes on claiming those that it is `held` with.
+    """
     if not chunk.claim.recipe.deduplicate:
         return {}
-    return {record["row"]: record["sha256"] or None if is_accepted(record) else None for record in records}
+
+    def digest_of(record: Record) -> str | None:
+        if record["reason"] in ELSEWHERE:
+            return held.get(record["row"])
+        return record["sha256"] or None if is_accepted(record) else None
+
+    return {record["row"]: digest_of(record) for record in records}
 
 
-async def _settle_duplicates(chunk: Chunk, records: Sequence[Record]) -> list[Record]:
-    fingerprints = _fingerprints(chunk, records)
+async def _settle_duplicates(chunk: Chunk, records: Sequence[Record], held: Mapping[int, str]) -> list[Record]:
+    fingerprints = _fingerprints(chunk, records, held)
+    standing = [record["row"] for record in records if record["reason"] in ELSEWHERE]
+    if fingerprints and standing:  # first, for they were there first: a new picture may be the same as one of them
+        await chunk.settle_duplicates({row: fingerprints[row] for row in standing})
     winners = await chunk.settle_duplicates(fingerprints)
 
     def settled(record: Record) -> Record:
@@ -152,7 +172,7 @@ async def _put_pictures(chunk: Chunk, verdicts: Verdicts, records: Sequence[Reco
 def _as_held(records: Sequence[Record], holding: Holding) -> list[Record]:
     """The records as the destination bears them out."""
     held = [_record_as_held(record, holding.rows.get(record["row"])) for record in records]
-    lost = {record["row"] for record in held if not is_accepted(record)}
+    lost = {record["row"] for record in held if not is_accepted(record) and record["reason"] not in ELSEWHERE}
     return [_without_lost_winner(record, lost) for record in held]
 
 
@@ -171,7 +191,9 @@ def _without_lost_winner(record: Record, lost: set[int]) -> Record:
     return record
 
 
-async def _note_conflict(chunk: Chunk, records: Sequence[Record], held: Sequence[Record], holding: Holding) -> None:
+async def _note_conflict(
+    chunk: Chunk, records: Sequence[Record], held: Sequence[Record], holding: Holding, digests: Mapping[int, str]
+) -> None:
     """Counts it, and claims the digests of what is really stored instead of what this attempt meant to store."""
     changed = sum(
         after["reason"] is None and before["stored_sha256"] != after["stored_sha256"]
@@ -185,7 +207,7 @@ async def _note_conflict(chunk: Chunk, records: Sequence[Record], held: Sequence
         adopted=changed,
         superseded=superseded,
     )
-    await chunk.settle_duplicates(_fingerprints(chunk, held))
+    await chunk.settle_duplicates(_fingerprints(chunk, held, digests))
 
 
 async def _put_index(chunk: Chunk, index: pa.Table, holding: Holding) -> StageResult:

@@ -12,7 +12,6 @@ from gateway.idempotency import IdempotentRoute
 from gateway.openapi import problems
 from gateway.problems import ApiError, Code, not_found
 from gateway.revise import renewal
-from gateway.schemas import RetryIn
 from gateway.services import services_of
 from shared.db import calendar, jobs, recurring
 from shared.db.session import Connection, transaction
@@ -62,9 +61,9 @@ async def run_entry(name: EntryName, caller: Admin, request: Request) -> Calenda
     ),
 )
 async def add_entry(asked: CalendarEntryIn, caller: Admin, request: Request) -> CalendarEntryOut:
-    """Has a dataset's rejected rows taken again periodically, by a job of its tenant's each time.
+    """Has a dataset's rejected rows taken again, or its accepted ones refreshed, by a job of its tenant's each time.
 
-    One entry a dataset: asked again, its schedule and reasons are replaced. While a job is changing the dataset, or
+    One entry a dataset and kind: asked again, it is replaced. While a job is changing the dataset, or
     nothing is left to be taken again, or a quota is used up, none is made; the next time comes.
     """
     services = services_of(request)
@@ -73,7 +72,7 @@ async def add_entry(asked: CalendarEntryIn, caller: Admin, request: Request) -> 
         job = None if tenant_id is None else await jobs.get(connection, tenant_id, UUID(asked.job))
     if tenant_id is None or job is None:
         raise not_found()
-    new = await renewal(services, tenant_id, job, RetryIn(reasons=asked.reasons))
+    new = await renewal(services, tenant_id, job, asked.asked)
     async with transaction(services.resources.engine) as connection:
         name = await recurring.keep(connection, new, asked.schedule)
         shown = await _shown(connection, name)

@@ -1,4 +1,4 @@
-"""What can be made from a job that has ended: more rows, rejected rows once more, another dataset."""
+"""What can be made from a job that has ended: more rows, rows once more, another dataset."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -8,9 +8,9 @@ from gateway.idempotency import IdempotentRoute
 from gateway.middleware import trace_of
 from gateway.openapi import Responses, problems
 from gateway.problems import Code
-from gateway.revise import append, retry
+from gateway.revise import append, refresh, retry
 from gateway.routes.jobs import SUBMIT_CODES, SUBMITTED, JobId, find, find_held, show
-from gateway.schemas import AppendIn, CloneIn, JobOut, RetryIn
+from gateway.schemas import AppendIn, CloneIn, JobOut, RefreshIn, RetryIn
 from gateway.services import services_of
 from gateway.settings import GatewaySettings
 from gateway.submit import Submitted, clone
@@ -66,6 +66,22 @@ def router(settings: GatewaySettings) -> APIRouter:
         """Fetches rejected rows of the job's dataset again, by a new job; what is stored is left alone."""
         services = services_of(request)
         made = await retry(services, caller, await find(services, caller, job_id), asked, trace_of(request))
+        return await _answer(request, caller, made)
+
+    @routes.post(
+        "/{job_id}/refresh",
+        operation_id="refreshJob",
+        status_code=202,
+        response_model=JobOut,
+        responses={**_AGAIN, **problems(*_REVISION_CODES, Code.NOTHING_TO_RETRY)},
+    )
+    async def refresh_job(job_id: JobId, asked: RefreshIn, caller: Writer, request: Request) -> Response:
+        """Asks hosts whether the pictures of a dataset have changed, and replaces those that have, by a new job.
+
+        Hosts that gave an ETag or a Last-Modified are asked by it, and send a picture only if it is another one.
+        """
+        services = services_of(request)
+        made = await refresh(services, caller, await find(services, caller, job_id), asked, trace_of(request))
         return await _answer(request, caller, made)
 
     @routes.post(

@@ -97,6 +97,8 @@ GRANT SELECT, INSERT, DELETE, UPDATE (state, attempts, next_attempt_at, delivere
 GRANT SELECT ON blocked TO pixcrawler_scheduler;
 GRANT UPDATE (purged_at) ON blocked TO pixcrawler_scheduler;
 GRANT UPDATE (purged_to) ON chunks TO pixcrawler_scheduler;
+-- And what a refresh replaced.
+GRANT UPDATE (renewed_at, edits) ON chunks TO pixcrawler_scheduler;
 GRANT UPDATE (is_stale) ON datasets TO pixcrawler_scheduler;
 GRANT DELETE ON objects TO pixcrawler_scheduler;
 GRANT SELECT (dataset_id, row), DELETE ON fingerprints TO pixcrawler_scheduler;

@@ -12,6 +12,7 @@ from pixcrawler import administration
 from pixcrawler.administration import CalendarEntry, Slot, Slots, Stage, Stages
 from pixcrawler.client import Client
 from pixcrawler.commands.exits import Exit, Failure
+from pixcrawler.words import Gone, JobKind
 
 _LOOK_EVERY = 1.0
 
@@ -76,12 +77,18 @@ def add_entry(
     every_seconds: int | None,
     cron: str | None,
     reasons: Sequence[str] | None,
+    kind: JobKind,
+    gone: Gone | None,
     *,
     is_json: bool,
 ) -> None:
     if (every_seconds is None) == (cron is None):
         raise Failure("say how often: either --every-hours or --cron", Exit.USAGE)
-    asked = administration.add_entry(job, every_seconds=every_seconds, cron=cron, reasons=reasons or None)
+    if kind not in (JobKind.RETRY, JobKind.REFRESH):
+        raise Failure("the calendar can retry or refresh a dataset", Exit.USAGE)
+    asked = administration.add_entry(
+        job, every_seconds=every_seconds, cron=cron, reasons=reasons or None, kind=kind, gone=gone
+    )
     _show_entry(client.ask(asked), is_json=is_json)
 
 

@@ -13,7 +13,7 @@ from pixcrawler.commands.following import conclude, follow
 from pixcrawler.commands.interrupts import Interrupts
 from pixcrawler.commands.lists import checked_list, whole_destination
 from pixcrawler.commands.options import Choices
-from pixcrawler.commands.report import Reporter, progress_line
+from pixcrawler.commands.report import Reporter, found, progress_line
 from pixcrawler.commands.running import submit
 from pixcrawler.commands.summary import Summary, rendered
 from pixcrawler.models import Job, JobFilter, Submission
@@ -74,8 +74,7 @@ def list_jobs(client: Client, wanted: JobFilter, limit: int, *, is_json: bool) -
         if is_json:
             _line(job.model_dump(mode="json"))
         else:
-            counts = f"{job.accepted:,} accepted, {job.rejected_rows:,} rejected of {job.rows:,}"
-            _print(f"{job.id}  {job.state:<23}  {counts}  {job.destination.url}")
+            _print(f"{job.id}  {job.state:<23}  {found(job)} of {job.rows:,}  {job.destination.url}")
 
 
 def list_rejects(client: Client, job_id: str, reason: str | None, limit: int | None, *, is_json: bool) -> None:

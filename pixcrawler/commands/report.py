@@ -163,9 +163,16 @@ def reporter(*, is_json: bool) -> Reporter:
 
 
 def counts_line(job: Job) -> str:
-    """State, accepted and rejected, and what it waits for."""
-    line = f"{job.state}: {job.accepted:,} accepted, {job.rejected_rows:,} rejected"
+    """State, what it found, and what it waits for."""
+    line = f"{job.state}: {found(job)}"
     return f"{line}; waiting: {job.waiting_for}" if job.waiting_for else line
+
+
+def found(job: Job) -> str:
+    """How many rows became what."""
+    if (seen := job.refreshed) is not None:
+        return f"{seen.changed:,} changed, {seen.unchanged:,} unchanged, {seen.gone:,} gone"
+    return f"{job.accepted:,} accepted, {job.rejected_rows:,} rejected"
 
 
 def progress_line(job: Job) -> str:

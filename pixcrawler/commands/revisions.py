@@ -1,4 +1,4 @@
-"""The commands that make something of a job that is there: append, retry, clone; files, and delete."""
+"""The commands that make something of a job that is there: append, retry, refresh, clone; files, and delete."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ from pixcrawler.commands.options import Choices
 from pixcrawler.commands.remote import check_reason, show_submission
 from pixcrawler.commands.running import understood
 from pixcrawler.models import AppendRequest, CloneRequest, Destination, Source
+from pixcrawler.words import Gone
 
 
 def append(
@@ -37,6 +38,10 @@ def retry(client: Client, job_id: str, reasons: Sequence[str] | None, *, is_json
     for reason in reasons or ():
         check_reason(reason)
     show_submission(client.retry(job_id, reasons or None), is_json=is_json)
+
+
+def refresh(client: Client, job_id: str, gone: Gone, *, is_json: bool) -> None:
+    show_submission(client.refresh(job_id, gone), is_json=is_json)
 
 
 def clone(client: Client, job_id: str, destination: str, choices: Choices, *, is_json: bool) -> None:

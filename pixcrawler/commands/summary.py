@@ -67,6 +67,10 @@ def _counts(summary: Summary) -> Table:
     table.add_column("rows", justify="right")
     table.add_column("advice", overflow="fold")
     table.add_row("rows", f"{job.rows:,}", "")
+    if (seen := job.refreshed) is not None:
+        table.add_row("unchanged", f"{seen.unchanged:,}", "")
+        table.add_row("changed", f"{seen.changed:,}", "")
+        table.add_row("gone", f"{seen.gone:,}", "")
     table.add_row("accepted", f"{job.accepted:,}", "")
     table.add_row("rejected", f"{job.rejected_rows:,}", "")
     for reason, count in sorted(job.rejected.items(), key=lambda item: (-item[1], item[0])):

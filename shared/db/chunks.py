@@ -26,6 +26,7 @@ from shared.pipeline import (
     PIPELINE,
     SLOT_STATES,
     ChunkState,
+    Gone,
     JobState,
     Outcome,
     Stage,
@@ -36,6 +37,10 @@ from shared.recipe import Recipe
 #: States in which a chunk may still settle fingerprints, so that later ones of its job wait for it.
 _UNSETTLED = sorted(SLOT_STATES - {ChunkState.CLEANING})
 ADMISSIBLE = sorted(ADMISSIBLE_JOB_STATES)
+
+#: What a claim says of its chunk's job.
+_OF_JOB = """jobs.recipe, jobs.revision, jobs.dataset_id, jobs.source ->> 'gone' AS gone, datasets.destination,
+    datasets.endpoint"""
 
 #: A chunk of a de-duplicating job waits, for a while, until lower ones have settled their fingerprints.
 NOT_HELD = """(
@@ -107,7 +112,7 @@ async def claim(
             **HELD_VALUES,
             **PAUSABLE_VALUES,
         },
-        returning=", jobs.recipe, jobs.revision, jobs.dataset_id, datasets.destination, datasets.endpoint",
+        returning=f", {_OF_JOB}",
     )
     return claim_of(moved[0]) if moved else None
 
@@ -133,6 +138,7 @@ def claim_of(row: Any) -> Claim:
         crashes=row.crashes,
         restarts=row.restarts,
         round=row.round,
+        gone=Gone(row.gone) if row.gone else None,
         traceparent=row.traceparent,
     )
 
@@ -320,7 +326,7 @@ class Ended:
     may_have_stored: bool  #: its upload had begun
 
 
-CLAIMED = """SELECT chunks.*, jobs.recipe, jobs.revision, jobs.dataset_id, datasets.destination, datasets.endpoint
+CLAIMED = f"""SELECT chunks.*, jobs.state AS job_state, {_OF_JOB}
     FROM chunks JOIN jobs ON jobs.id = job_id JOIN datasets ON datasets.id = jobs.dataset_id"""
 
 

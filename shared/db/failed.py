@@ -31,7 +31,8 @@ _CHOSEN = """(CAST(:chunk AS bigint) IS NULL OR chunks.id = :chunk) AND (CAST(:j
 #: What a redriven chunk forgets; its counts go after they were taken from its job's.
 _REDRIVEN = """, round = round + 1, redrive_asked_at = NULL, outcome = NULL, ended_at = NULL, admitted_at = NULL,
     work_fence = NULL, cell = NULL, attempt = 0, crashes = 0, restarts = 0, not_before = NULL, ready_at = NULL,
-    dispatched_at = NULL, rings = 0, is_settled = false, work_bytes = 0, progress = '{}', purged_to = 0"""
+    dispatched_at = NULL, rings = 0, is_settled = false, work_bytes = 0, progress = '{}', purged_to = 0,
+    renewed_at = NULL"""
 _MOST_EVENTS = 500
 
 

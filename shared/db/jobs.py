@@ -127,6 +127,7 @@ class EndedChunk:
     round: int
     rows: int
     purged_to: int  #: another number, another index
+    edits: int  #: as well
 
 
 _JOB = """
@@ -367,7 +368,7 @@ async def ended_chunks(
     """Ended chunks from an ordinal on, in input order; only those whose counts promise rows of the asked kind."""
     found = await connection.execute(
         text("""
-            SELECT ordinal, round, rows, purged_to FROM chunks
+            SELECT ordinal, round, rows, purged_to, edits FROM chunks
             WHERE job_id = :job AND ordinal >= :start AND state = ANY(:ended)
               AND (CAST(:accepted AS bool) IS NULL OR ((counts ->> 'accepted')::bigint > 0) AND :accepted
                    OR ((counts ->> 'accepted')::bigint < rows) AND NOT :accepted)
@@ -389,7 +390,7 @@ async def ended_chunk_with(connection: AsyncConnection, job_id: UUID, *, row: in
     """The ended chunk of the job that holds the row of that number, if one does."""
     found = await connection.execute(
         text("""
-            SELECT ordinal, round, rows, purged_to FROM chunks
+            SELECT ordinal, round, rows, purged_to, edits FROM chunks
             WHERE job_id = :job AND first_row <= :row AND state = ANY(:ended) ORDER BY ordinal DESC LIMIT 1"""),
         {"job": job_id, "row": row, "ended": sorted(FINAL_STATES)},
     )

@@ -18,6 +18,7 @@ from shared.chunk import NewObject, SourceRef
 from shared.db import deliveries
 from shared.errors import StoreUnavailable, WorkAreaFull
 from shared.pipeline import FINAL_JOB_STATES, FINAL_STATES, PIPELINE, JobKind, JobState, Tier
+from shared.reasons import ELSEWHERE
 from shared.recipe import Recipe
 
 Json = dict[str, Any]
@@ -63,6 +64,7 @@ class NewChunk:
     tier: Tier
     virtual_start: float
     score: float
+    renews: int | None = None  #: the chunk whose rows it refreshes
 
 
 async def to_plan(connection: AsyncConnection, *, job_id: UUID | None = None) -> Plan | None:
@@ -103,10 +105,11 @@ async def add_chunks(
     rows = await connection.execute(
         text("""
             INSERT INTO chunks (job_id, ordinal, first_row, rows, part_key, part_offset, part_length,
-                tier, virtual_start, score, traceparent)
+                tier, virtual_start, score, renews, traceparent)
             SELECT :job, new.*, :traceparent FROM unnest(CAST(:ordinals AS int[]), CAST(:first_rows AS bigint[]),
                 CAST(:rows AS int[]), CAST(:keys AS text[]), CAST(:offsets AS bigint[]), CAST(:lengths AS bigint[]),
-                CAST(:tiers AS text[]), CAST(:starts AS float8[]), CAST(:scores AS float8[])) AS new
+                CAST(:tiers AS text[]), CAST(:starts AS float8[]), CAST(:scores AS float8[]),
+                CAST(:renews AS bigint[])) AS new
             RETURNING id, score"""),
         {
             "job": plan.job_id,
@@ -120,6 +123,7 @@ async def add_chunks(
             "tiers": [chunk.tier for chunk in new],
             "starts": [chunk.virtual_start for chunk in new],
             "scores": [chunk.score for chunk in new],
+            "renews": [chunk.renews for chunk in new],
         },
     )
     scores = {row.id: row.score for row in rows}
@@ -213,13 +217,17 @@ async def note_waiting(connection: AsyncConnection, why: str) -> None:
     )
 
 
+#: Whether nothing of a job is under way: neither its chunks, nor the earlier ones that these bring up to date.
+_IS_DONE = """NOT EXISTS (SELECT FROM chunks WHERE job_id = jobs.id
+    AND (chunks.state <> ALL(:final) OR (renews IS NOT NULL AND renewed_at IS NULL)))"""
+
+
 async def begin_finishing(connection: AsyncConnection) -> None:
     """Moves on jobs whose last chunk has ended."""
     await connection.execute(
-        text("""
+        text(f"""
             UPDATE jobs SET state = 'finishing', waiting_for = '', version = version + 1
-            WHERE state = 'running' AND planned_at IS NOT NULL
-              AND NOT EXISTS (SELECT FROM chunks WHERE job_id = jobs.id AND chunks.state <> ALL(:final))"""),
+            WHERE state = 'running' AND planned_at IS NOT NULL AND {_IS_DONE}"""),
         {"final": sorted(FINAL_STATES)},
     )
 
@@ -246,13 +254,12 @@ class Finished:
 async def to_finish(connection: AsyncConnection) -> list[Finished]:
     """Jobs whose papers are to be written: finishing ones, and cancelled ones whose chunks have all ended."""
     rows = await connection.execute(
-        text("""
+        text(f"""
             SELECT jobs.id AS job_id, dataset_id, jobs.revision, name, state, recipe, source, counts, error_code,
                 planned_rows, destination, nullif(endpoint, '') AS endpoint,
                 (SELECT count(*) FROM chunks WHERE job_id = jobs.id AND state = 'failed') AS failed_chunks
             FROM jobs JOIN datasets ON datasets.id = dataset_id
-            WHERE jobs.state = 'finishing' OR (jobs.state = 'cancelling'
-                AND NOT EXISTS (SELECT FROM chunks WHERE job_id = jobs.id AND chunks.state <> ALL(:final)))"""),
+            WHERE jobs.state = 'finishing' OR (jobs.state = 'cancelling' AND {_IS_DONE})"""),
         {"final": sorted(FINAL_STATES)},
     )
     return [
@@ -307,7 +314,7 @@ async def sums(connection: AsyncConnection, dataset_id: UUID, *, but: UUID | Non
     ).all()
     rejected: Counter[str] = Counter()
     for row in rows:
-        rejected.update(row.counts["rejected"])
+        rejected.update({reason: n for reason, n in row.counts["rejected"].items() if reason not in ELSEWHERE})
         rejected.subtract(row.replaced)
     return Sums(
         revision=max((row.revision for row in rows), default=0),

@@ -138,7 +138,7 @@ class Job(Base):
     name: Mapped[str] = mapped_column(server_default="")
     recipe: Mapped[Json]
     #: {"key", "format", "url_col", "caption_col", "save_columns", "digest"}: the list as it lies in the spool.
-    #: Of a retry {"reasons", "digest"}: which rows of the dataset are taken again.
+    #: Of a retry {"reasons", "digest"}: which rows of the dataset are taken again. Of a refresh {"gone", "digest"}.
     source: Mapped[Json]
     #: Same destination, list and recipe: the same run (sha256, hex).
     digest: Mapped[str]
@@ -180,6 +180,8 @@ class Chunk(Base):
             postgresql_where=text("state IN (" + ", ".join(f"'{state}'" for state in sorted(SLOT_STATES)) + ")"),
         ),
         Index("chunks_failed", "id", postgresql_where=text("state = 'failed'")),
+        Index("chunks_renewing", "id", postgresql_where=text("renews IS NOT NULL AND renewed_at IS NULL")),
+        Index("chunks_renewed", "renews", postgresql_where=text("renews IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -235,6 +237,11 @@ class Chunk(Base):
     #: Of a failed chunk: when an administrator wished it redriven, and when one accepted its loss for good.
     redrive_asked_at: Mapped[datetime | None]
     dropped_at: Mapped[datetime | None]
+    #: Of a chunk that is refreshed: the one whose rows it fetches again, and when that one was brought up to date.
+    renews: Mapped[int | None] = mapped_column(ForeignKey("chunks.id", ondelete="SET NULL"))
+    renewed_at: Mapped[datetime | None]
+    #: How often a refresh has changed its index.
+    edits: Mapped[int] = mapped_column(server_default="0")
 
 
 class ChunkEvent(Base):

@@ -52,15 +52,6 @@ class Purge:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndedChunk:
-    """A chunk in its final state, and how it is counted."""
-
-    claim: Claim
-    counts: Mapping[str, Any]
-    stored_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Removal:
     """A row to be emptied, by which purge, and whether it held an image."""
 
@@ -76,6 +67,7 @@ class Remainder:
     counts: Mapping[str, Any]
     stored_bytes: int
     objects: Sequence[NewObject]
+    #: Whose bytes nothing of the dataset holds any more.
     emptied_rows: Sequence[int]
 
 
@@ -105,7 +97,7 @@ async def open_purges(connection: AsyncConnection) -> list[Purge]:
 
 async def unpurged(
     connection: AsyncConnection, newest: Purge, *, after: int, without: Collection[UUID], limit: int
-) -> list[EndedChunk]:
+) -> list[Claim]:
     """Ended chunks behind the id `after` in which purges up to that one are not carried out, but for some datasets."""
     found = await connection.execute(
         text(f"""
@@ -122,7 +114,7 @@ async def unpurged(
             "limit": limit,
         },
     )
-    return [EndedChunk(claim=chunks.claim_of(row), counts=row.counts, stored_bytes=row.stored_bytes) for row in found]
+    return [chunks.claim_of(row) for row in found]
 
 
 async def objects_of_chunk(connection: AsyncConnection, chunk_id: int) -> dict[str, NewObject]:
@@ -165,29 +157,15 @@ async def note_removals(connection: AsyncConnection, claim: Claim, removals: Seq
     return True
 
 
-async def record(connection: AsyncConnection, chunk: EndedChunk, left: Remainder, *, number: int) -> int | None:
+async def record(connection: AsyncConnection, claim: Claim, left: Remainder, *, number: int) -> int | None:
     """Counts what is left of a chunk, in its row and its job's; how many stored images went. None: it was done.
 
     The dataset's papers are stale from here on.
     """
-    if not await mark(connection, chunk, number=number):
+    if not await mark(connection, claim, number=number):
         return None
-    claim, values = chunk.claim, {"chunk": chunk.claim.chunk_id, "dataset": chunk.claim.dataset_id}
-    await connection.execute(
-        text("UPDATE chunks SET counts = CAST(:counts AS jsonb), stored_bytes = :bytes WHERE id = :chunk"),
-        {**values, "counts": json.dumps(dict(left.counts)), "bytes": left.stored_bytes},
-    )
-    await chunks.add_to_job(
-        connection,
-        claim.job_id,
-        counts=_difference(left.counts, chunk.counts),
-        stored_bytes=left.stored_bytes - chunk.stored_bytes,
-    )
-    await connection.execute(
-        text("DELETE FROM objects WHERE chunk_id = :chunk AND key <> ALL(:keys)"),
-        {**values, "keys": [item.key for item in left.objects]},
-    )
-    await chunks.record_objects(connection, claim, left.objects)
+    values = {"chunk": claim.chunk_id, "dataset": claim.dataset_id}
+    await count_remainder(connection, claim, left)
     await connection.execute(
         text("DELETE FROM fingerprints WHERE dataset_id = :dataset AND row = ANY(:rows)"),
         {**values, "rows": list(left.emptied_rows)},
@@ -202,13 +180,37 @@ async def record(connection: AsyncConnection, chunk: EndedChunk, left: Remainder
     return sum(bool(stored) for stored in removed.scalars())
 
 
-async def mark(connection: AsyncConnection, chunk: EndedChunk, *, number: int) -> bool:
+async def count_remainder(connection: AsyncConnection, claim: Claim, left: Remainder) -> None:
+    """Counts what is left of an ended chunk in its row and its job's, and remembers its objects."""
+    before = (
+        await connection.execute(
+            text("SELECT counts, stored_bytes FROM chunks WHERE id = :chunk FOR UPDATE"), {"chunk": claim.chunk_id}
+        )
+    ).one()
+    await connection.execute(
+        text("UPDATE chunks SET counts = CAST(:counts AS jsonb), stored_bytes = :bytes WHERE id = :chunk"),
+        {"chunk": claim.chunk_id, "counts": json.dumps(dict(left.counts)), "bytes": left.stored_bytes},
+    )
+    await chunks.add_to_job(
+        connection,
+        claim.job_id,
+        counts=_difference(left.counts, before.counts),
+        stored_bytes=left.stored_bytes - before.stored_bytes,
+    )
+    await connection.execute(
+        text("DELETE FROM objects WHERE chunk_id = :chunk AND key <> ALL(:keys)"),
+        {"chunk": claim.chunk_id, "keys": [item.key for item in left.objects]},
+    )
+    await chunks.record_objects(connection, claim, left.objects)
+
+
+async def mark(connection: AsyncConnection, claim: Claim, *, number: int) -> bool:
     """Says that purges up to that number are carried out in the chunk. False: it was known, or is redriven now."""
     marked = await connection.execute(
         text("""
             UPDATE chunks SET purged_to = :number
             WHERE id = :chunk AND purged_to < :number AND round = :round AND state = ANY(:final)"""),
-        {"chunk": chunk.claim.chunk_id, "number": number, "round": chunk.claim.round, "final": _FINAL},
+        {"chunk": claim.chunk_id, "number": number, "round": claim.round, "final": _FINAL},
     )
     return marked.rowcount > 0
 

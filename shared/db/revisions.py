@@ -1,4 +1,4 @@
-"""Further revisions of a dataset: jobs that append rows to it, or take rejected rows again.
+"""Further revisions of a dataset: jobs that append rows to it, or take rows again: rejected ones, or accepted ones.
 
 One job at a time changes a dataset; who comes second is told which one is at it.
 """
@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db import jobs
+from shared.db import jobs, lifecycle
 from shared.pipeline import FINAL_JOB_STATES, FINAL_STATES, JobKind
 from shared.reasons import Reason
 
@@ -48,6 +48,7 @@ class Added:
 class PastChunk:
     """An ended chunk of an earlier revision, whose index can be read."""
 
+    id: int
     revision: int
     ordinal: int
     round: int
@@ -115,14 +116,29 @@ async def _standing(connection: AsyncConnection, new: NewRevision) -> Added | No
     return Added(job_id=busy[0], is_new=False, is_busy=True) if busy else None
 
 
-async def take_over_failed(connection: AsyncConnection, dataset_id: UUID) -> None:
-    """Nobody needs to decide about failed chunks whose rows a retry takes again."""
+async def is_left(connection: AsyncConnection, new: NewRevision) -> bool:
+    """Whether the dataset has rows that such a revision would take again; new rows there are always."""
+    if new.kind not in (JobKind.RETRY, JobKind.REFRESH):
+        return True
+    sums = await lifecycle.sums(connection, new.dataset_id)
+    if new.kind is JobKind.REFRESH:
+        return sums.accepted > 0
+    return any(sums.rejected.get(reason) for reason in new.source["reasons"])
+
+
+async def take_over_failed(connection: AsyncConnection, new: NewRevision) -> None:
+    """Nobody needs to decide about failed chunks whose rows the revision takes again.
+
+    Those of a refresh lost nothing, and the next refresh fetches their rows; other ones a retry has to ask for.
+    """
+    takes_lost = Reason.CHUNK_FAILED in new.source.get("reasons", ())
     await connection.execute(
         text("""
-            UPDATE chunks SET dropped_at = clock_timestamp()
-            WHERE state = 'failed' AND dropped_at IS NULL AND redrive_asked_at IS NULL
-              AND job_id IN (SELECT id FROM jobs WHERE dataset_id = :dataset)"""),
-        {"dataset": dataset_id},
+            UPDATE chunks SET dropped_at = clock_timestamp() FROM jobs
+            WHERE chunks.state = 'failed' AND dropped_at IS NULL AND redrive_asked_at IS NULL
+              AND jobs.id = job_id AND dataset_id = :dataset
+              AND CASE WHEN jobs.kind = 'refresh' THEN CAST(:is_refresh AS bool) ELSE CAST(:takes_lost AS bool) END"""),
+        {"dataset": new.dataset_id, "is_refresh": new.kind is JobKind.REFRESH, "takes_lost": takes_lost},
     )
 
 
@@ -134,19 +150,22 @@ async def past_chunks(
     after: tuple[int, int],
     reasons: Sequence[Reason] | None = None,
     kind: JobKind | None = None,
+    with_pictures: bool = False,
     limit: int,
 ) -> list[PastChunk]:
     """Ended chunks of revisions below `before`, behind a revision and ordinal, in order.
 
-    With `reasons` only those in which rows were rejected for one of them; with `kind` only those of such jobs.
+    With `reasons` only those in which rows were rejected for one of them; with `kind` only those of such jobs;
+    `with_pictures` only those with accepted rows.
     """
     found = await connection.execute(
         text("""
-            SELECT jobs.revision, ordinal, round FROM chunks JOIN jobs ON jobs.id = job_id
+            SELECT chunks.id, jobs.revision, ordinal, round FROM chunks JOIN jobs ON jobs.id = job_id
             WHERE dataset_id = :dataset AND jobs.revision < :before AND chunks.state = ANY(:ended)
               AND (jobs.revision, ordinal) > (:revision, :ordinal)
               AND (CAST(:reasons AS text[]) IS NULL OR jsonb_exists_any(chunks.counts -> 'rejected', :reasons))
               AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+              AND (NOT CAST(:with_pictures AS bool) OR (chunks.counts ->> 'accepted')::bigint > 0)
             ORDER BY jobs.revision, ordinal LIMIT :limit"""),
         {
             "dataset": dataset_id,
@@ -156,6 +175,7 @@ async def past_chunks(
             "ordinal": after[1],
             "reasons": None if reasons is None else [str(reason) for reason in reasons],
             "kind": kind,
+            "with_pictures": with_pictures,
             "limit": limit,
         },
     )

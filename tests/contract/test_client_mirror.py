@@ -74,6 +74,7 @@ CALLS: tuple[Call[Any], ...] = (
     calls.move(JOB, "resume"),
     calls.append(JOB, models.AppendRequest(source=models.Source())),
     calls.retry(JOB, models.RetryRequest(reasons=["too_slow"])),
+    calls.refresh(JOB, models.RefreshRequest(gone=words.Gone.DROP)),
     calls.clone(JOB, models.CloneRequest(destination=models.Destination(url="/data/cats"))),
     calls.create_webhook(models.WebhookRequest(url="https://hooks.example.com")),
     calls.webhooks(),

@@ -23,6 +23,7 @@ OPERATIONS = {
     "resumeJob": ("post", "/v1/jobs/{job_id}/resume"),
     "appendToJob": ("post", "/v1/jobs/{job_id}/append"),
     "retryJob": ("post", "/v1/jobs/{job_id}/retry"),
+    "refreshJob": ("post", "/v1/jobs/{job_id}/refresh"),
     "cloneJob": ("post", "/v1/jobs/{job_id}/clone"),
     "listImages": ("get", "/v1/jobs/{job_id}/images"),
     "listObjects": ("get", "/v1/jobs/{job_id}/objects"),
@@ -155,8 +156,8 @@ def test_a_job_has_the_fields_that_clients_read(document: dict[str, Any]) -> Non
 
     assert set(job["required"]) == {
         *("id", "dataset_id", "revision", "kind", "name", "state", "destination", "recipe", "created_at"),
-        *("started_at", "finished_at", "rows", "planned", "accepted", "rejected", "stored_bytes", "progress"),
-        *("images_per_second", "seconds_left", "chunks_ahead", "waiting_for", "error", "urls"),
+        *("started_at", "finished_at", "rows", "planned", "accepted", "rejected", "refreshed", "stored_bytes"),
+        *("progress", "images_per_second", "seconds_left", "chunks_ahead", "waiting_for", "error", "urls"),
     }
     assert all(stage.name in job["properties"]["progress"]["description"] for stage in PIPELINE)
 
@@ -168,6 +169,7 @@ def test_requests_forbid_unknown_fields(document: dict[str, Any]) -> None:
         "JobIn",
         "AppendIn",
         "RetryIn",
+        "RefreshIn",
         "CloneIn",
         "CheckIn",
         "CompleteIn",

@@ -77,6 +77,22 @@ async def test_a_failed_chunk_leaves_an_index_with_every_row(
     assert [row.key for row in await board.run("SELECT key FROM objects")] == ["index/r000-000000.parquet"]
 
 
+async def test_a_failed_chunk_of_a_refresh_leaves_its_rows_as_they_were(
+    board: Board, resources: Resources, tmp_path: Path
+) -> None:
+    ended = await _failed(board, resources, tmp_path / "out")
+    await board.run("""UPDATE jobs SET source = source || '{"gone": "drop"}'""")
+    async with transaction(board.engine) as connection:
+        (ended,) = await chunks.ended(connection, chunk_id=ended.claim.chunk_id)
+
+    assert await close_chunk(resources, ended, actor="test")
+
+    index = pq.read_table(tmp_path / "out/index/r000-000000.parquet")
+    assert index["reason"].to_pylist() == ["kept"] * ROWS
+    assert await _counts(board) == {"accepted": 0, "rejected": {"kept": ROWS}}
+    assert await board.state(ended.claim.chunk_id) is ChunkState.FAILED
+
+
 async def test_closing_again_changes_nothing(board: Board, resources: Resources, tmp_path: Path) -> None:
     ended = await _failed(board, resources, tmp_path / "out")
     await close_chunk(resources, ended, actor="test")

@@ -1,7 +1,7 @@
 """PostgreSQL roles: each may run every statement of its service, and what is nobody's business is refused."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -36,6 +36,7 @@ from shared.db import (
     purges,
     recurring,
     remnants,
+    renewals,
     retention,
     revisions,
     schema,
@@ -101,10 +102,11 @@ def gateway_statements(scene: Scene) -> dict[str, Statement]:
         "create": partial(jobs.create, new=new),
         "occupant": partial(jobs.occupant, destination="/there", endpoint=None, digest=""),
         "source_of": partial(jobs.source_of, job_id=scene.job),
+        "is_left": partial(revisions.is_left, new=replace(_new_revision(scene), kind=JobKind.REFRESH)),
         "revise": partial(_adds_a_revision, scene=scene),
         "busy": partial(revisions.add, new=_new_revision(scene)),
         "sums": partial(lifecycle.sums, dataset_id=scene.claim.dataset_id),
-        "take_over_failed": partial(revisions.take_over_failed, dataset_id=scene.claim.dataset_id),
+        "take_over_failed": partial(revisions.take_over_failed, new=_new_revision(scene)),
         "newest": partial(jobs.newest, tenant_id=scene.tenant, wanted=jobs.Wanted(), before=None, limit=9),
         "chunks_ahead": partial(jobs.chunks_ahead, job_ids=[scene.job]),
         "ask_deletion": partial(_wishes_gone, scene=scene),
@@ -331,18 +333,21 @@ def purging(scene: Scene) -> dict[str, Statement]:
     purge = purges.Purge(
         takedown_id=1, number=1, kind=Kind.HOST, value="example.org", asked_at=asked_at, asked_by="key"
     )
-    chunk = purges.EndedChunk(claim=scene.claim, counts={"accepted": 0, "rejected": {}}, stored_bytes=0)
-    left = purges.Remainder(counts=chunk.counts, stored_bytes=0, objects=[], emptied_rows=[0])
+    left = purges.Remainder(counts={"accepted": 0, "rejected": {}}, stored_bytes=0, objects=[], emptied_rows=[0])
     removals = [purges.Removal(row=0, purge=purge, was_stored=True)]
     return {
         "open_purges": purges.open_purges,
         "unpurged": partial(purges.unpurged, newest=purge, after=0, without=[], limit=9),
         "objects_of_chunk": partial(purges.objects_of_chunk, chunk_id=scene.claim.chunk_id),
         "note_removals": partial(purges.note_removals, claim=scene.claim, removals=removals),
-        "record_purge": partial(purges.record, chunk=chunk, left=left, number=1),
+        "record_purge": partial(purges.record, claim=scene.claim, left=left, number=1),
         "stale": partial(purges.stale, without=[]),
         "refreshed": partial(purges.refreshed, dataset_id=scene.claim.dataset_id),
         "conclude": partial(purges.conclude, purges=[purge]),
+        "renewals_due": partial(renewals.due, without=[], limit=9),
+        "conclude_renewal": partial(
+            renewals.conclude, renewal=renewals.Renewal(by=scene.claim, of=scene.claim), left=left
+        ),
     }
 
 
@@ -396,7 +401,7 @@ async def _renews(connection: Connection, *, scene: Scene) -> None:
     added = await revisions.add(connection, _new_revision(scene))
     assert added is not None
     assert added.is_new
-    await revisions.take_over_failed(connection, scene.claim.dataset_id)
+    await revisions.take_over_failed(connection, _new_revision(scene))
     await recurring.remove(connection, "x")
 
 

@@ -379,7 +379,7 @@ async def test_a_chunk_is_not_redriven_while_it_is_purged(board: Board, resource
     async with transaction(board.engine) as connection:
         (purge,) = await purges.open_purges(connection)
         (chunk,) = await purges.unpurged(connection, purge, after=0, without=[], limit=9)
-        begun = await purges.note_removals(connection, chunk.claim, [Removal(row=0, purge=purge, was_stored=True)])
+        begun = await purges.note_removals(connection, chunk, [Removal(row=0, purge=purge, was_stored=True)])
     assert begun
 
     async with transaction(board.engine) as connection:
@@ -387,7 +387,7 @@ async def test_a_chunk_is_not_redriven_while_it_is_purged(board: Board, resource
     await carried_out(resources)
     async with transaction(board.engine) as connection:
         granted_after = await failed.grant_redrives(connection)
-        late = await purges.note_removals(connection, chunk.claim, [Removal(row=0, purge=purge, was_stored=True)])
+        late = await purges.note_removals(connection, chunk, [Removal(row=0, purge=purge, was_stored=True)])
 
     assert (granted, granted_after, late) == (0, 1, False)
     assert await board.state(dataset.chunk) == "pending"

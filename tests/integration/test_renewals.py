@@ -24,7 +24,7 @@ from tests.core import Board, board_at, scheduler_settings
 DAILY = {"every_seconds": 86_400}
 #: The house's own entries rest, so that a look carries out one thing.
 NO_HOUSE = "UPDATE calendar SET is_enabled = false WHERE arguments ->> 'of' = 'house'"
-A_DAY_PASSES = "UPDATE calendar SET last_due_at = last_due_at - interval '25 hours' WHERE name LIKE 'retry:%'"
+A_DAY_PASSES = "UPDATE calendar SET last_due_at = last_due_at - interval '25 hours' WHERE name LIKE 're%:%'"
 REJECTED = """UPDATE jobs SET counts = '{"accepted": 3, "rejected": {"connect_timeout": 1}}'"""
 
 
@@ -132,6 +132,20 @@ async def test_without_rows_to_take_again_no_job_is_made(scene: Scene) -> None:
     entry = await scene.entry()
     assert entry is not None
     assert entry.error is None
+
+
+async def test_a_refresh_is_made_as_long_as_the_dataset_holds_pictures(scene: Scene) -> None:
+    scene.new = replace(scene.new, kind=JobKind.REFRESH, source={"digest": "1", "gone": "keep"})
+    await scene.board.run("UPDATE jobs SET counts = jsonb_set(counts, '{accepted}', '0')")
+    await scene.keep()
+    await scene.a_day_passes()
+    assert await scene.jobs() == [(0, "build")]
+
+    await scene.board.run("UPDATE jobs SET counts = jsonb_set(counts, '{accepted}', '3')")
+    await scene.a_day_passes()
+
+    assert await scene.jobs() == [(0, "build"), (1, "refresh")]
+    assert await scene.board.one("SELECT source ->> 'gone' FROM jobs WHERE revision = 1") == "keep"
 
 
 @pytest.mark.parametrize(

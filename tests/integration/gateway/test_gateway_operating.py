@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
@@ -112,17 +112,26 @@ async def test_an_entry_of_the_calendar_rests_and_is_run(admin: httpx2.AsyncClie
     assert (await admin.delete(f"{CALENDAR}/tidy_spool")).status_code == 404, "the house keeps its own"
 
 
-async def test_a_dataset_is_renewed_periodically_until_its_entry_is_removed(
-    admin: httpx2.AsyncClient, board: Board, tmp_path: Path
-) -> None:
-    place = tmp_path / "datasets" / "cats"
+def lay_down(place: Path) -> None:
     place.mkdir(parents=True)
     (place / "dataset.json").write_text("{}")
+
+
+async def dataset_at(place: Path, board: Board) -> UUID:
+    """The job of a dataset that is whole."""
+    lay_down(place)
     job = await board.job(destination=str(place), state=JobState.COMPLETED)
     await board.run(
         """UPDATE jobs SET source = '{"key": "lists/x", "digest": "1", "format": "txt", "url_col": "url",
                                       "caption_col": null, "save_columns": []}'"""
     )
+    return job
+
+
+async def test_a_dataset_is_renewed_periodically_until_its_entry_is_removed(
+    admin: httpx2.AsyncClient, board: Board, tmp_path: Path
+) -> None:
+    job = await dataset_at(tmp_path / "datasets" / "cats", board)
 
     added = await admin.post(CALENDAR, json={"job": str(job), "cron": "0 3 * * *", "reasons": ["connect_timeout"]})
     neither = await admin.post(CALENDAR, json={"job": str(job)})
@@ -136,3 +145,26 @@ async def test_a_dataset_is_renewed_periodically_until_its_entry_is_removed(
     assert (neither.status_code, wrong.status_code, nobodys.status_code) == (422, 422, 404)
     assert (await admin.delete(f"{CALENDAR}/{name}")).json()["name"] == name
     assert (await admin.get(CALENDAR)).json()["data"] == []
+
+
+async def test_a_dataset_is_refreshed_periodically_beside_being_retried(
+    admin: httpx2.AsyncClient, board: Board, tmp_path: Path
+) -> None:
+    job = await dataset_at(tmp_path / "datasets" / "cats", board)
+    often = {"job": str(job), "every_seconds": 86_400}
+
+    retried = await admin.post(CALENDAR, json=often)
+    refreshed = await admin.post(CALENDAR, json={**often, "kind": "refresh", "gone": "drop"})
+    mixed = [
+        await admin.post(CALENDAR, json={**often, "kind": "refresh", "reasons": ["connect_timeout"]}),
+        await admin.post(CALENDAR, json={**often, "gone": "drop"}),
+        await admin.post(CALENDAR, json={**often, "kind": "append"}),
+    ]
+
+    dataset = await board.one("SELECT dataset_id FROM jobs")
+    assert (retried.status_code, refreshed.status_code) == (201, 201)
+    assert refreshed.json()["name"] == f"refresh:{dataset}"
+    kept = await board.one("SELECT arguments FROM calendar WHERE name = :name", name=f"refresh:{dataset}")
+    assert (kept["kind"], kept["source"]["gone"]) == ("refresh", "drop")
+    assert [answer.status_code for answer in mixed] == [422] * 3
+    assert len((await admin.get(CALENDAR)).json()["data"]) == 2

@@ -128,6 +128,38 @@ async def test_a_retry_of_reasons_that_no_row_has_is_refused(
     assert await database.fetchval("SELECT count(*) FROM jobs") == 2
 
 
+async def test_a_refresh_keeps_by_default_what_is_gone_and_is_one_job_until_it_ends(
+    api: httpx2.AsyncClient, database: asyncpg.Connection, place: Path
+) -> None:
+    first = await ended_job(api, database, place)
+    await database.execute("""UPDATE jobs SET counts = '{"accepted": 3, "rejected": {}}'""")
+
+    made = await api.post(f"/v1/jobs/{first['id']}/refresh", json={})
+    again = await api.post(f"/v1/jobs/{first['id']}/refresh", json={"gone": "keep"})
+    other = await api.post(f"/v1/jobs/{first['id']}/refresh", json={"gone": "drop"})
+    unknown = await api.post(f"/v1/jobs/{first['id']}/refresh", json={"gone": "hide"})
+
+    assert (made.status_code, made.json()["kind"]) == (202, "refresh")
+    assert made.json()["refreshed"] == {"unchanged": 0, "changed": 0, "gone": 0}
+    assert (first["refreshed"], first["urls"]["refresh"]) == (None, f"{first['urls']['self']}/refresh")
+    assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
+    assert (other.status_code, other.json()["code"]) == (409, "dataset_busy")
+    assert (unknown.status_code, unknown.json()["code"]) == (422, "invalid_request")
+    assert json.loads(await database.fetchval("SELECT source FROM jobs WHERE revision = 1"))["gone"] == "keep"
+
+
+async def test_a_dataset_without_pictures_is_not_refreshed(
+    api: httpx2.AsyncClient, database: asyncpg.Connection, place: Path
+) -> None:
+    first = await ended_job(api, database, place)
+    await database.execute("""UPDATE jobs SET counts = '{"accepted": 0, "rejected": {"too_small": 4}}'""")
+
+    answer = await api.post(f"/v1/jobs/{first['id']}/refresh", json={})
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_retry")
+    assert await database.fetchval("SELECT count(*) FROM jobs") == 1
+
+
 async def test_nothing_is_added_to_a_dataset_that_is_gone(
     api: httpx2.AsyncClient, database: asyncpg.Connection, place: Path
 ) -> None:
@@ -182,7 +214,8 @@ async def test_a_retry_has_no_list_to_clone(api: httpx2.AsyncClient, database: a
 
 
 @pytest.mark.parametrize(
-    ("verb", "body"), [("append", MORE), ("retry", {}), ("clone", {"destination": {"url": "/nowhere"}})]
+    ("verb", "body"),
+    [("append", MORE), ("retry", {}), ("refresh", {}), ("clone", {"destination": {"url": "/nowhere"}})],
 )
 async def test_nobody_touches_another_tenants_dataset(
     api: httpx2.AsyncClient,

@@ -76,6 +76,7 @@ CASES: dict[str, Case] = {
     "resumeJob": Case(WRITE, to_stranger=404),
     "appendToJob": Case(WRITE, json={"source": {"manifest_id": "MANIFEST"}}, to_stranger=404),
     "retryJob": Case(WRITE, json={}, to_stranger=404),
+    "refreshJob": Case(WRITE, json={}, to_stranger=404),
     "cloneJob": Case(WRITE, json={"destination": {"url": "PLACE"}}, to_stranger=404),
     "deleteJob": Case(WRITE, to_stranger=404),
     "listImages": Case(READ, to_stranger=404),

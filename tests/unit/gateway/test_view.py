@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.schemas import StageProgress
+from gateway.schemas import Refreshed, StageProgress
 from gateway.view import later, stage_rows, view
 from shared.db.jobs import InFlight, JobRow
 from shared.pipeline import ChunkState, JobKind, JobState
@@ -112,3 +112,13 @@ def test_time_left_is_told_at_the_rate_so_far_once_the_list_is_read() -> None:
     assert left(replace(half, is_planned=False)) is None
     assert left(replace(half, started_at=None)) is None
     assert left(replace(half, state=JobState.COMPLETED)) is None
+
+
+def test_a_refresh_tells_how_much_has_changed() -> None:
+    found = {"unchanged": 400, "kept": 2, "duplicate": 1, "opted_out": 1}
+    refresh = replace(JOB, kind=JobKind.REFRESH, accepted=6, rejected=found)
+
+    shown = view(refresh, [], {}, base_url="http://x")
+
+    assert shown.refreshed == Refreshed(unchanged=400, changed=7, gone=3)
+    assert view(JOB, [], {}, base_url="http://x").refreshed is None

@@ -212,3 +212,16 @@ def test_a_signal_while_something_is_held_comes_afterwards_and_the_second_at_onc
             work(interrupts, signal.SIGTERM)
 
     assert done == ["SIGINT"]  # the second one cuts
+
+
+def test_a_refresh_is_told_by_what_has_changed() -> None:
+    found = {"unchanged": 990, "changed": 8, "gone": 2}
+    refresh = job("running", kind="refresh", accepted=8, rejected={"unchanged": 990, "kept": 2}, refreshed=found)
+
+    assert progress_line(refresh).endswith("running: 8 changed, 990 unchanged, 2 gone")
+    table = rendered(Summary(refresh, None, 0), width=100)
+    assert [line.split()[:2] for line in table.splitlines()[1:4]] == [
+        ["unchanged", "990"],
+        ["changed", "8"],
+        ["gone", "2"],
+    ]

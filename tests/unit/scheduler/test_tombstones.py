@@ -6,10 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from scheduler.tombstones import Purges, emptied, emptied_rows, moved
+from scheduler.tombstones import Purges, emptied, emptied_rows, moved, tombs
 from shared.blocklist import Kind
 from shared.db.purges import Purge
 from shared.index import counts_of
+from shared.reasons import Reason
 from shared.recipe import Recipe
 from tests.upload_bench import Bench, jpeg, missing
 
@@ -77,6 +78,15 @@ def test_an_emptied_row_keeps_its_place_and_nothing_that_names_the_image(index: 
     assert left["row"].to_pylist() == [0, 1, 2]
     assert counts_of(left) == (1, {"taken_down": 2})
     assert emptied_rows(left) == [0, 1]
+
+
+def test_a_row_that_stood_elsewhere_does_so_when_it_is_emptied(index: pa.Table) -> None:
+    replaced = emptied(index, [0, 2], Reason.REPLACED)
+
+    left = emptied(replaced, [0, 1])
+
+    assert left["reason"].to_pylist() == ["replaced", "taken_down", "replaced"]
+    assert (emptied_rows(left), tombs(left)) == ([1], [0, 1, 2])
 
 
 def test_an_emptied_row_is_not_found_again(index: pa.Table) -> None:
