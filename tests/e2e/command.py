@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,10 @@ class Running:
 class Command:
     """Runs `pixcrawler` with one home, from a folder with a blank in its name."""
 
-    def __init__(self, home: Path, cwd: Path) -> None:
+    def __init__(self, home: Path, cwd: Path, settings: Mapping[str, str] | None = None) -> None:
         self.home = home
         self._cwd = cwd
+        self._settings = dict(settings or {})
 
     def __call__(self, *arguments: str, home: Path | None = None) -> Ended:
         with self.started(*arguments, home=home) as running:
@@ -73,7 +74,7 @@ class Command:
         process = subprocess.Popen(
             [sys.executable, "-m", "pixcrawler.cli", *arguments],
             cwd=self._cwd,
-            env=environment | {"PIXCRAWLER_HOME": str(home or self.home)},
+            env=environment | self._settings | {"PIXCRAWLER_HOME": str(home or self.home)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

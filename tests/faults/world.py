@@ -60,12 +60,17 @@ DEAF = "downloader-deaf"
 HELD_ROW = 600
 #: What jobs ask for: whatever dies, thumbnails are under the same promises as images.
 SMALL_TOO = '{"thumbnails": 32}'
+#: Added to the number of a picture that has changed.
+OTHERS = 1_000_000
 #: A held picture is waited for.
 PATIENT = '{"thumbnails": 32, "url_deadline_seconds": 300}'
 
 
 class PictureOrigin(Origin):
     """Small pictures, every one another, and a few of the usual mishaps; the same for the same number."""
+
+    #: Pictures that are others by now.
+    changed: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         #: Pictures that are not answered before `release`.
@@ -115,7 +120,7 @@ class PictureOrigin(Origin):
             case 23 if request.visit == 1:
                 await wire.reply(b"sorry", status=503)
             case _:
-                await wire.reply(jpeg_of(number))
+                await wire.reply(jpeg_of(number + OTHERS * (number in self.changed)))
 
 
 @cache
