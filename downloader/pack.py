@@ -1,7 +1,7 @@
 """The pack: one file with a chunk's bodies, one after the other.
 
-A body is gathered beside the pack (in memory, from `SPILL` on in an unlinked file) and appended when it is
-whole, so that transfers which run at the same time do not mix and a failed one leaves nothing behind.
+A body is gathered beside the pack and appended when it is whole (in memory; a large one in an unlinked file, when
+memory holds many), so that transfers which run at the same time do not mix and a failed one leaves nothing behind.
 Written by the engine's thread, closed by the chunk's task: after `close` nothing is written any more.
 """
 
@@ -15,14 +15,17 @@ from typing import IO
 from shared.reasons import Reason
 from shared.workdir.local import full_disk_is_transient
 
-#: Bytes of one body kept in memory: above the 95th percentile of web images, 36 of them are 36 MiB.
+#: A body up to this size stays in memory: above the 95th percentile of web images, 36 of them are 36 MiB.
 SPILL = 1024 * 1024
+#: A larger one does while a chunk's bodies under way hold no more than this together, bytes: one image in forty is
+#: larger, but they are a quarter of all bytes, and in a file of their own these would be copied three times.
+MOST_HELD = 32 * 1024 * 1024
 #: How far a compressed body may inflate; image bytes hardly compress at all.
 MAX_INFLATION = 20
 #: Small bodies may inflate further: a 1 kB drawing as text-like GIF is harmless.
 _INFLATION_FLOOR = 64 * 1024
 _COPY = 1024 * 1024
-#: More pieces of one body become one; the kernel takes 1,024 in one call.
+#: What follows so many pieces of one body is gathered in one; the kernel takes 1,024 in one call.
 _MOST_PIECES = 512
 
 
@@ -50,6 +53,8 @@ class Pack:
         self._folder = path.parent
         self._lock = threading.Lock()
         self._size = 0
+        #: Bytes of bodies under way that are in memory; the engine's thread alone counts them.
+        self.held_bytes = 0
         with full_disk_is_transient():
             self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
 
@@ -92,7 +97,8 @@ class Body:
         self.offset: int | None = None
         self._max_bytes = max_bytes
         self._pack = pack
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
+        self._held_bytes = 0
         self._spilled: IO[bytes] | None = None
         self._inflater: _Inflater | None = None
 
@@ -137,7 +143,7 @@ class Body:
             offset += len(piece)
 
     def close(self) -> None:
-        self._pieces.clear()
+        self._let_go()
         if self._spilled is not None:
             self._spilled.close()
             self._spilled = None
@@ -151,20 +157,36 @@ class Body:
                 _write_all(self._spilled.fileno(), piece, self.size_bytes - len(piece))
         else:
             self._keep(piece)
-            if self.size_bytes > SPILL and self._pack is not None:
-                self._spill(self._pack.folder)
+            if self._pack is not None:
+                self._hold(self._pack, len(piece))
 
     def _keep(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        if len(self._pieces) > _MOST_PIECES:
-            # Chunks of two bytes would otherwise take thirty times their size.
-            self._pieces[:] = [b"".join(self._pieces)]
+        if len(self._pieces) < _MOST_PIECES:
+            self._pieces.append(piece)
+            return
+        # Chunks of two bytes would otherwise take thirty times their size.
+        last = self._pieces[-1]
+        if not isinstance(last, bytearray):
+            last = self._pieces[-1] = bytearray(last)
+        last += piece
+
+    def _hold(self, pack: Pack, size_bytes: int) -> None:
+        self._held_bytes += size_bytes
+        pack.held_bytes += size_bytes
+        if self.size_bytes > SPILL and pack.held_bytes > MOST_HELD:
+            self._spill(pack.folder)
+
+    def _let_go(self) -> None:
+        self._pieces.clear()
+        if self._pack is not None and self._held_bytes:
+            self._pack.held_bytes -= self._held_bytes
+            self._held_bytes = 0
 
     def _spill(self, folder: Path) -> None:
         with full_disk_is_transient():
             self._spilled = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
             _write_pieces(self._spilled.fileno(), self._pieces, 0)
-        self._pieces.clear()
+        self._let_go()
 
     def _overflow(self, when: str) -> None:
         raise BodyRefused(Reason.BODY_TOO_LARGE, when)
@@ -230,7 +252,7 @@ def _is_zlib(start: bytes) -> bool:
     return len(start) >= 2 and start[0] & 0x0F == 8 and (start[0] << 8 | start[1]) % 31 == 0
 
 
-def _write_pieces(file: int, pieces: list[bytes], offset: int) -> None:
+def _write_pieces(file: int, pieces: list[bytes | bytearray], offset: int) -> None:
     written = os.pwritev(file, pieces, offset)
     if written < sum(map(len, pieces)):
         _write_all(file, b"".join(pieces)[written:], offset + written)

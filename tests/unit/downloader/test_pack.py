@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from downloader.pack import SPILL, Body, BodyRefused, BodySuffices, Opening, Pack, PackClosed
+from downloader.pack import MOST_HELD, SPILL, Body, BodyRefused, BodySuffices, Opening, Pack, PackClosed
 from shared.errors import WorkAreaFull
 from shared.reasons import Reason
 
@@ -45,12 +45,31 @@ def test_bodies_lie_one_after_the_other_whatever_order_their_pieces_came_in(pack
 
 def test_a_large_body_leaves_memory_and_still_arrives_whole(pack: Pack, tmp_path: Path) -> None:
     pieces = [os.urandom(100_000) for _ in range(SPILL // 100_000 + 5)]
+    pack.held_bytes = MOST_HELD
 
     body = fill(pack.body(10 * SPILL), *pieces)
 
     assert (tmp_path / "pack").read_bytes() == b"".join(pieces)
     assert body.offset == 0
     assert [path.name for path in tmp_path.iterdir()] == ["pack"]
+
+
+def test_of_many_large_bodies_memory_holds_a_bounded_part(pack: Pack, tmp_path: Path) -> None:
+    piece = os.urandom(SPILL)
+    bodies = [pack.body(10 * SPILL) for _ in range(20)]
+
+    most = 0
+    for _ in range(4):
+        for body in bodies:
+            body.write(piece)
+            most = max(most, pack.held_bytes)
+    for body in bodies[1:]:
+        body.finish()
+    bodies[0].close()
+
+    assert most <= MOST_HELD + len(bodies) * SPILL
+    assert pack.held_bytes == 0
+    assert (tmp_path / "pack").read_bytes() == piece * 4 * 19
 
 
 def test_a_body_of_very_many_pieces_arrives_whole(pack: Pack, tmp_path: Path) -> None:
