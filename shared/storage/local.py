@@ -46,7 +46,7 @@ ORPHAN_AGE = timedelta(hours=1)
 _COPY_BYTES = 1024 * 1024
 #: Creations written before the first of them is synced, and threads that do so at once: where each call to the file
 #: system takes long, as over a network, they wait beside each other.
-_TOGETHER, _LANES = 16, 2
+_TOGETHER, _LANES = 8, 4
 _LIST_PAGE = 1000
 _SYNC_FILE_RANGE_WRITE = 2
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
