@@ -73,6 +73,7 @@ class StoreFront:
 
     def __exit__(self, *_: object) -> None:
         self.heal()
+        self._do(self._server.close)
         self._thread.close()
 
     def refuse_puts(self, status: int, code: str, *, retry_after: int | None = None, times: int | None = None) -> None:
@@ -126,6 +127,8 @@ class StoreFront:
             pass  # the client went, or we do
         finally:
             reset(writer)
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await _read_head(reader)
@@ -156,6 +159,8 @@ class StoreFront:
             return await reader.read()
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def _read_head(reader: asyncio.StreamReader) -> _Message:

@@ -10,10 +10,10 @@ import pytest
 from gateway.credentials import Scope
 from gateway.keys import create
 from pixcrawler.client import Client
-from pixcrawler.models import Destination, JobRequest, ListOptions, Source
+from pixcrawler.models import Destination, JobRequest, ListOptions, Recipe, Source
 from pixcrawler.retry import Retries
 from shared.pipeline import Tier
-from tests.faults.world import ROWS, World
+from tests.faults.world import ROWS, SMALL_TOO, World
 from tests.proxy import Proxy
 from tests.servers import free_port
 
@@ -103,4 +103,5 @@ async def test_a_job_whose_commit_is_not_answered_is_submitted_once(
 
 def request_for(ours: World, source: Source, options: ListOptions) -> JobRequest:
     place = ours.system.folder / f"out-client-{time.monotonic_ns()}"
-    return JobRequest(source=source, list=options, destination=Destination(url=str(place)))
+    recipe = Recipe.model_validate_json(SMALL_TOO)
+    return JobRequest(source=source, list=options, destination=Destination(url=str(place)), recipe=recipe)
