@@ -1,5 +1,6 @@
 """The work volume is full, without inodes, read-only, emptied or gone; a destination's volume is full."""
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -38,6 +39,12 @@ class Volume:
     def limit(self, options: str) -> None:
         """Another size, number of inodes, or way of being mounted."""
         subprocess.run(["mount", "-o", f"remount,{options}", self.folder], check=True, timeout=30)
+
+    async def becomes_read_only(self) -> bool:
+        """False while somebody still has a file open there for writing."""
+        remounted = ["mount", "-o", "remount,ro", self.folder]
+        done = await asyncio.to_thread(subprocess.run, remounted, check=False, timeout=30, capture_output=True)
+        return done.returncode == 0
 
     def fill(self) -> None:
         """Leaves no room for another byte."""
@@ -135,7 +142,7 @@ async def test_a_work_volume_that_became_read_only_is_waited_for(ours: World, wo
     job = await ours.submit(520)
     await until("chunks wait for the validator", lambda: stands_before(ours, job, "validate"), limit_seconds=60)
 
-    work.limit("ro")
+    await until("the volume is read-only", work.becomes_read_only)
     ours.mend()
     await until("a chunk is handed back", lambda: is_handed_back(ours, job, "work_area_full"), limit_seconds=60)
     assert await burned(ours, job) == []
