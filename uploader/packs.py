@@ -75,17 +75,17 @@ class Small:
     """A thumbnail as the validator made it, and the hash of the image that it shows."""
 
     stored_sha256: str
-    body: memoryview
+    body: bytes
 
 
 @contextmanager
 def thumbnails_in(verdicts: Verdicts) -> Iterator[dict[int, Small]]:
-    """Thumbnails by row; windows on the mapped pack."""
+    """Thumbnails by row, each a copy of some kilobytes: pyarrow would never let go of a window."""
     with _mapped(verdicts.derived) as pack:
         yield {
             place["row"]: Small(
                 place["stored_sha256"],
-                _window(pack, {"offset": place["thumbnail_offset"], "length": place["thumbnail_length"]}),
+                bytes(_window(pack, {"offset": place["thumbnail_offset"], "length": place["thumbnail_length"]})),
             )
             for place in _thumbnail_places(verdicts.judged)
             if place["thumbnail_offset"] is not None

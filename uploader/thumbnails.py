@@ -32,7 +32,7 @@ class Thumbnail:
 
     row: int
     stored_sha256: str
-    body: memoryview
+    body: bytes
 
 
 async def put_thumbnails(

@@ -1,7 +1,9 @@
 """Thumbnails of a chunk: one file, named by the index, and never a picture of another image."""
 
+import gc
 import io
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -36,6 +38,27 @@ async def test_accepted_rows_name_the_file_that_holds_their_thumbnails(bench: Be
     assert shown(bench) == {0: small(1), 2: small(2)}
     assert KEY in bench.objects
     assert result.size_bytes == sum(len(held.body) for held in bench.memory.objects.values())
+
+
+@pytest.mark.parametrize("output", FORMATS)
+async def test_an_uploaded_chunk_keeps_no_file_open(bench: Bench, output: OutputFormat) -> None:
+    """Else its pack takes up room on the work volume for as long as the worker lives."""
+    chunk = await bench.chunk(ROWS, recipe=Recipe(output_format=output, thumbnails=32))
+    gc.collect()
+    before = opened_files()
+
+    gc.disable()
+    try:
+        await chunk.upload()
+        after = opened_files()
+    finally:
+        gc.enable()
+
+    assert after <= before
+
+
+def opened_files() -> set[str]:
+    return {file.path for file in psutil.Process().open_files()}
 
 
 async def test_without_the_choice_there_is_no_file(bench: Bench) -> None:
