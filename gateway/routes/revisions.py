@@ -1,5 +1,8 @@
 """What can be made from a job that has ended: more rows, rows once more, another dataset."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from fastapi import APIRouter, Request, Response
 
 from gateway.auth import Caller, Writer
@@ -11,9 +14,15 @@ from gateway.problems import Code
 from gateway.revise import append, refresh, retry
 from gateway.routes.jobs import SUBMIT_CODES, SUBMITTED, JobId, find, find_held, show
 from gateway.schemas import AppendIn, CloneIn, JobOut, RefreshIn, RetryIn
-from gateway.services import services_of
+from gateway.services import Services, services_of
 from gateway.settings import GatewaySettings
 from gateway.submit import Submitted, clone
+from shared.db.jobs import JobRow
+from shared.trace import Trace
+
+Asked = TypeVar("Asked")
+#: What makes a job of another one, from what was asked for.
+_Verb = Callable[[Services, Caller, JobRow, Asked, Trace], Awaitable[Submitted]]
 
 _AGAIN: Responses = {
     200: {
@@ -51,9 +60,7 @@ def router(settings: GatewaySettings) -> APIRouter:
 
         The same list is appended once: asked again, the answer is the job that appended it.
         """
-        services = services_of(request)
-        made = await append(services, caller, await find(services, caller, job_id), asked, trace_of(request))
-        return await _answer(request, caller, made)
+        return await _made(append, request, caller, job_id, asked)
 
     @routes.post(
         "/{job_id}/retry",
@@ -64,9 +71,7 @@ def router(settings: GatewaySettings) -> APIRouter:
     )
     async def retry_job(job_id: JobId, asked: RetryIn, caller: Writer, request: Request) -> Response:
         """Fetches rejected rows of the job's dataset again, by a new job; what is stored is left alone."""
-        services = services_of(request)
-        made = await retry(services, caller, await find(services, caller, job_id), asked, trace_of(request))
-        return await _answer(request, caller, made)
+        return await _made(retry, request, caller, job_id, asked)
 
     @routes.post(
         "/{job_id}/refresh",
@@ -80,9 +85,7 @@ def router(settings: GatewaySettings) -> APIRouter:
 
         Hosts that gave an ETag or a Last-Modified are asked by it, and send a picture only if it is another one.
         """
-        services = services_of(request)
-        made = await refresh(services, caller, await find(services, caller, job_id), asked, trace_of(request))
-        return await _answer(request, caller, made)
+        return await _made(refresh, request, caller, job_id, asked)
 
     @routes.post(
         "/{job_id}/clone",
@@ -93,15 +96,16 @@ def router(settings: GatewaySettings) -> APIRouter:
     )
     async def clone_job(job_id: JobId, asked: CloneIn, caller: Writer, request: Request) -> Response:
         """Builds another dataset from the job's list, elsewhere, perhaps by another recipe."""
-        services = services_of(request)
-        made = await clone(services, caller, await find(services, caller, job_id), asked, trace_of(request))
-        return await _answer(request, caller, made)
+        return await _made(clone, request, caller, job_id, asked)
 
     return routes
 
 
-async def _answer(request: Request, caller: Caller, made: Submitted) -> Response:
-    job, held = await find_held(services_of(request), caller, str(made.job.id))
+async def _made(verb: _Verb[Asked], request: Request, caller: Caller, job_id: str, asked: Asked) -> Response:
+    """The job that the verb makes of another one."""
+    services = services_of(request)
+    made = await verb(services, caller, await find(services, caller, job_id), asked, trace_of(request))
+    job, held = await find_held(services, caller, str(made.job.id))
     shown = await show(request, job, held)
     answer = tagged(shown, job.version)
     answer.status_code = 202 if made.is_new else 200
